@@ -1,0 +1,20 @@
+"""The command line. Heavy modules are imported inside the commands, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+
+from edgebook.cli.app import app
+from edgebook.domain.errors import EdgebookError
+
+
+def main() -> None:
+    """Run the command line; bad input ends in one clear line on stderr and exit code 2."""
+    try:
+        app()
+    except EdgebookError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        raise SystemExit(2) from None
+
+
+__all__ = ["main"]

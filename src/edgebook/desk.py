@@ -1,0 +1,250 @@
+"""The desk: what a job works with. It gathers inputs through ports and applies results; it decides nothing.
+
+Everything durable goes through ``uow``. The indices kept here (open orders, positions that need a look, what is fresh) can be
+derived from the tables at any time and are, when the desk is set up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from edgebook.domain.book import ZERO, Account, Decision, Order, PmMemory, Position, RegimeSnapshot
+from edgebook.domain.errors import EdgebookError, PortError
+from edgebook.domain.evidence import ConfigRow, ConfigVersion, DeadLetter, FamilyFit, Lesson, split_family
+from edgebook.domain.ids import stable_id
+from edgebook.domain.regime import Regime
+from edgebook.domain.strands import ConfigChanged, JobCompleted, OrderExpired, OrderFilled, OrderRejected, PmAction, Strand
+from edgebook.learning.config import LearningConfig
+from edgebook.learning.lessons import FamilyInput
+from edgebook.overrides.history import ConfigHistory
+from edgebook.ports import Broker, MarketReader, TokenInfo, UnitOfWork
+from edgebook.projections import project
+from edgebook.trading.position import position_id
+from edgebook.trading.risk import BookView
+from edgebook.trading.rules import TradingRules
+from edgebook.trading.settle import restless
+
+AGGREGATED = frozenset({"position_closed", "uptrend_episode_summary"})
+"""Kinds of strand that learning folds into statistics."""
+_NEXT = {
+    "pattern_scope_aggregator": ("lesson_builder_pm", "lesson_builder_dm"),
+    "lesson_builder_pm": ("override_materializer",),
+    "lesson_builder_dm": ("override_materializer",),
+}
+
+
+class Desk:
+    """One writer's workbench.
+
+    Args:
+        uow: the writer's unit of work.
+        market, broker: ports to the world.
+        tokens: token table; empty when there is none.
+        rules, learning: frozen numbers of trading and learning.
+        learning_on: whether overrides may act (False: every channel is neutral, evidence is still gathered).
+    """
+
+    def __init__(
+        self,
+        uow: UnitOfWork,
+        market: MarketReader,
+        broker: Broker,
+        tokens: Mapping[str, TokenInfo],
+        rules: TradingRules,
+        learning: LearningConfig,
+        *,
+        learning_on: bool = True,
+    ) -> None:
+        self.uow, self.market, self.broker, self.tokens = uow, market, broker, tokens
+        self.rules, self.learning = rules, learning
+        off = () if learning_on else ("dm", "strength", "tuning")
+        versions = sorted(uow.config_versions.values(), key=lambda v: v.version)
+        self.history = ConfigHistory.from_versions(versions, neutral_channels=off)
+        self.opening = Account(rules.book, rules.starting_cash_usd)
+        self.orders = {o.client_id: o for o in uow.orders.values() if o.status == "planned"}
+        self.attention: dict[str, set[str]] = {}
+        self._watched: dict[tuple[str, str], str] = {}
+        self._holding: dict[str, None] = {}
+        self._dormant: set[str] = set()
+        for position in uow.positions.values():
+            self._notice(position)
+        self._stirred = {"pattern_scope_aggregator", *_NEXT, *(job for jobs in _NEXT.values() for job in jobs)}
+        self._view_at = -1
+        self._nav = self._cost = ZERO
+        self._costs: dict[str, Decimal] = {}
+
+    # -- the log and its projections
+
+    def record(self, strands: Sequence[Strand]) -> None:
+        """Append strands and fold the new ones into the book."""
+        if not strands:
+            return
+        before = self.uow.log.head[0]
+        for strand in self.uow.log.append(strands):
+            if strand.seq <= before:
+                continue
+            project(self.uow, strand, self.opening)
+            if strand.position_id:
+                self._follow(strand)
+            if strand.kind in AGGREGATED:
+                self._stirred.add("pattern_scope_aggregator")
+
+    def strand(self, payload: JobCompleted | ConfigChanged, now: int, *key: str | int) -> Strand:
+        """A strand of the system itself, with an id made of its kind and ``key``."""
+        return Strand(
+            stable_id(payload.kind, *key), payload, now, now, module="learning", config_version=self.history.current_version
+        )
+
+    def bury(self, error: EdgebookError, *, content: str, stage: str, now: int, correlation_id: str = "") -> None:
+        """Keep what could not be processed, with its reason (architecture law 7)."""
+        ident = stable_id("dead", stage, content, error.message)
+        self.uow.dead_letters.put(DeadLetter(ident, stage, error.message, content, now, correlation_id or error.correlation_id))
+
+    def watermark(self, consumer: str) -> int:
+        """How far ``consumer`` has read the log."""
+        row = self.uow.watermarks.get(consumer)
+        return row.seq if row else 0
+
+    def snapshot(self, regime: Regime) -> None:
+        """Keep the regime snapshot that strands refer to."""
+        if self.uow.snapshots.get(regime.snapshot_id) is None:
+            self.uow.snapshots.put(RegimeSnapshot(regime.snapshot_id, regime.ts, dict(regime.snapshot)))
+
+    # -- positions and orders
+
+    def position(self, ident: str) -> Position:
+        """A position that must exist."""
+        found = self.uow.positions.get(ident)
+        if found is None:
+            raise PortError(f"position {ident} is referred to but not in the book", stage="desk")
+        return found
+
+    def decision(self, ident: str) -> Decision | None:
+        """An approved decision, None for ""."""
+        return self.uow.decisions.get(ident) if ident else None
+
+    def positions_of(self, chain: str, contract: str) -> dict[str, Position]:
+        """The token's positions by timeframe."""
+        found = {}
+        for timeframe in self.rules.timeframes:
+            position = self.uow.positions.get(position_id(chain, contract, timeframe, self.rules.book))
+            if position is not None:
+                found[timeframe] = position
+        return found
+
+    def due(self, timeframe: str, now: int) -> Iterator[tuple[Position, PmMemory]]:
+        """Positions of ``timeframe`` whose bar closes at ``now`` and that have something to look at."""
+        watched = self._watched
+        idents = [watched[s, timeframe] for s in self.market.due(timeframe, now) if (s, timeframe) in watched]
+        extra = self.attention.get(timeframe)
+        if extra:
+            idents += sorted(extra.difference(idents))
+        for ident in idents:
+            position = self.position(ident)
+            if position.status not in ("paused", "archived"):
+                yield position, self.uow.memory.get(ident) or PmMemory(ident)
+
+    def open_orders(self) -> list[Order]:
+        """Open orders in the order they were planned."""
+        return list(self.orders.values())
+
+    def book_view(self, position: Position, now: int) -> BookView:
+        """Money as the risk caps see it at ``now`` (trading.md 3.6)."""
+        account = self.uow.accounts.get(self.rules.book) or self.opening
+        if self._view_at != now:
+            self._view_at = now
+            self._costs = {}
+            nav = account.cash_usd
+            for ident in self._holding:
+                held = self.position(ident)
+                mark = self.market.mark(held.symbol, now)
+                ledger = held.ledger
+                nav += ledger.quantity * Decimal(repr(mark)) if mark is not None else ledger.cost
+                self._costs[held.contract] = self._costs.get(held.contract, ZERO) + ledger.cost
+            self._nav = nav
+            self._cost = sum(self._costs.values(), ZERO)
+        reserved, own, token = ZERO, ZERO, ZERO
+        for order in self.orders.values():
+            if order.notional_usd is not None:
+                reserved += order.notional_usd
+                own += order.notional_usd if order.position_id == position.id else ZERO
+                token += order.notional_usd if order.symbol == position.symbol else ZERO
+        return BookView(
+            nav=self._nav,
+            free_cash=account.cash_usd - reserved,
+            open_cost_total=self._cost + reserved - own,
+            open_cost_token=self._costs.get(position.contract, ZERO) + token - own,
+            open_cost_position=position.ledger.cost,
+            reserved=own,
+        )
+
+    @property
+    def has_dormant(self) -> bool:
+        """Whether some position still gathers bars."""
+        return bool(self._dormant)
+
+    def _follow(self, strand: Strand) -> None:
+        position = self.uow.positions.get(strand.position_id)
+        if position is not None:
+            self._notice(position)
+        if isinstance(strand.payload, PmAction | OrderFilled | OrderRejected | OrderExpired):
+            order = self.uow.orders.get(strand.payload.client_id)
+            if order is not None and order.status == "planned":
+                self.orders[order.client_id] = order
+            else:
+                self.orders.pop(strand.payload.client_id, None)
+            self._view_at = -1
+
+    def _notice(self, position: Position) -> None:
+        """Keep the indices true for one position."""
+        self._watched[position.symbol, position.timeframe] = position.id
+        group = self.attention.setdefault(position.timeframe, set())
+        (group.add if restless(position) else group.discard)(position.id)
+        if position.holding:
+            self._holding[position.id] = None
+        else:
+            self._holding.pop(position.id, None)
+        (self._dormant.add if position.status == "dormant" else self._dormant.discard)(position.id)
+
+    # -- learning
+
+    def fresh(self, job: str) -> bool:
+        """Whether ``job`` has something to read; asking clears the mark (the job is about to run)."""
+        if job in self._stirred:
+            self._stirred.discard(job)
+            return True
+        return False
+
+    def stir(self, job: str) -> None:
+        """``job`` changed something that others read."""
+        self._stirred.update(_NEXT.get(job, ()))
+
+    def families(self, module: str) -> list[FamilyFit]:
+        """All families of a module, by key."""
+        return sorted((f for f in self.uow.fits.values() if f.family.startswith(module + "|")), key=lambda f: f.family)
+
+    def family_input(self, key: str) -> FamilyInput:
+        """Everything a fit of one family reads."""
+        module, pattern_key, category = split_family(key)
+        observations = list(self.uow.observations.values(key + "|"))
+        return FamilyInput(module, pattern_key, category, observations, self.uow.stats.get)
+
+    def lessons_of(self, families: Iterable[str]) -> list[Lesson]:
+        """Stored lessons of some families, all types."""
+        wanted = set(families)
+        return [lesson for lesson in self.uow.lessons.values() if lesson.family in wanted]
+
+    def documents(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The (dm, pm) documents in force."""
+        rows = [self.uow.configs.get(name) for name in ("dm", "pm")]
+        dm, pm = (row.config_data if row else {} for row in rows)
+        return dm, pm
+
+    def install(self, version: ConfigVersion) -> None:
+        """Put a new config version in force: rows and history swap together, the next decision reads it."""
+        self.uow.config_versions.put(version)
+        for name, document in (("dm", version.dm), ("pm", version.pm)):
+            self.uow.configs.put(ConfigRow(name, document, version.version, version.in_force_from))
+        self.history = self.history.append(version)

@@ -1,0 +1,1 @@
+"""The words of the system: values everybody may import, standard library only."""

@@ -1,0 +1,1 @@
+"""What the market offers: states, scores and gates, computed from closed bars alone."""

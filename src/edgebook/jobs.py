@@ -1,0 +1,330 @@
+"""The loop on one page: every step of the system, in the order the data travels, and the JOBS table that schedules them.
+
+Each job has three paragraphs: gather through ports, call a pure function that decides, apply (append strands, put rows). No rule
+lives here. All of a job's writes belong to one transaction; running any of them twice changes nothing.
+
+    ingest_signal -> decision_maker -> pm_core_tick -> settle_orders -> (strands)
+    (strands) -> run_aggregator -> build_lessons_from_pattern_scope_stats -> run_materializer -> overrides, at the next tick
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from edgebook.desk import AGGREGATED, Desk
+from edgebook.domain.errors import EdgebookError
+from edgebook.domain.evidence import ConfigVersion, FamilyFit, StatRow, Watermark, family_key
+from edgebook.domain.pattern import EPISODE_PATTERN, Pattern
+from edgebook.domain.scope import root_key
+from edgebook.domain.strands import ConfigChanged, JobCompleted, SocialLowcap
+from edgebook.domain.timeframe import micros
+from edgebook.learning.aggregate import aggregate
+from edgebook.learning.lessons import Built, build_lessons, due
+from edgebook.learning.materialize import materialize
+from edgebook.learning.tuning import build_tuning, tuning_due
+from edgebook.trading.decision import awake_strand, decide, signal_cap_class
+from edgebook.trading.settle import closure, fill
+from edgebook.trading.signals import parse_signal, signal_strand
+from edgebook.trading.tick import TickInput, tick
+
+Counts = dict[str, int]
+MICROS = 1_000_000
+ENTRY_MARGIN_BARS = 11
+
+
+# ---- LIVE: signal -> decision -> position -> actions -> fills -> outcome ----------------------------------------------------
+
+
+def ingest_signal(desk: Desk, line: str, now: int) -> Counts:
+    """Write one social signal into the log; a line that is not a signal goes to dead letters (trading.md 1.3)."""
+    try:
+        strand = signal_strand(parse_signal(line, tokens=desk.tokens or None), now)
+    except EdgebookError as error:
+        desk.bury(error, content=line, stage="ingest", now=now)
+        return {"read": 1, "failed": 1}
+
+    new = desk.uow.log.get(strand.id) is None
+    if new:
+        desk.record([strand])
+    return {"read": 1, "applied": int(new), "skipped": int(not new)}
+
+
+def decision_maker(desk: Desk, now: int) -> Counts:
+    """Decide every signal after the watermark; decision, positions and watermark in one transaction (trading.md 1.7)."""
+    counts = {"read": 0, "applied": 0, "failed": 0}
+    mark = desk.watermark("decision_maker")
+    for signal in desk.uow.log.read(mark, ["social_lowcap"]):
+        counts["read"] += 1
+        said = signal.payload
+        assert isinstance(said, SocialLowcap)
+        regime = desk.market.regime(desk.rules.timeframes[-1], signal_cap_class(said, desk.tokens), now)
+        try:
+            decided = decide(
+                signal,
+                curator=desk.uow.curators.get(said.curator),
+                positions=desk.positions_of(said.chain, said.contract),
+                regime=regime,
+                tokens=desk.tokens,
+                bars_count={tf: desk.market.bars_count(said.symbol, tf, now) for tf in desk.rules.timeframes},
+                history=desk.history,
+                rules=desk.rules,
+                now=now,
+            )
+            desk.snapshot(regime)
+            desk.record(decided.strands)
+            counts["applied"] += 1
+        except EdgebookError as error:
+            desk.bury(error, content=signal.id, stage="decision", now=now, correlation_id=signal.correlation_id)
+            counts["failed"] += 1
+        mark = signal.seq
+    desk.uow.watermarks.put(Watermark("decision_maker", mark, now))
+    return counts
+
+
+def pm_core_tick(desk: Desk, timeframe: str, now: int) -> Counts:
+    """One closed bar for every position of ``timeframe`` that has something to look at (trading.md 3.1)."""
+    counts = {"read": 0, "applied": 0, "failed": 0}
+    for position, memory in desk.due(timeframe, now):
+        reading = desk.market.reading(position.symbol, timeframe, now)
+        if reading is None:
+            continue
+        counts["read"] += 1
+        regime = desk.market.regime(timeframe, position.cap_class, now)
+        decision = desk.decision(position.decision_id)
+        try:
+            result = tick(
+                TickInput(
+                    position=position,
+                    memory=memory,
+                    reading=reading,
+                    regime=regime,
+                    history=desk.history,
+                    rules=desk.rules,
+                    book=partial(desk.book_view, position, now),
+                    bar_volume_usd=reading.volume * reading.price,
+                    liquidity_usd=partial(desk.market.volume_24h_usd, position.symbol, now),
+                    correlation_id=decision.signal_id if decision else "",
+                )
+            )
+            if result.memory is None:
+                continue
+            if result.strands:
+                desk.snapshot(regime)
+                desk.record(result.strands)
+            if result.close_reason:
+                _close(desk, position.id, result.close_reason, now, regime.snapshot_id)
+        except EdgebookError as error:
+            desk.bury(error, content=f"{position.id} at {now}", stage="pm_core_tick", now=now)
+            counts["failed"] += 1
+            continue
+        desk.uow.memory.put(result.memory)
+        counts["applied"] += result.order is not None
+    return counts
+
+
+def settle_orders(desk: Desk, now: int) -> Counts:
+    """Fill, refuse or expire open orders; a trade whose exit filled is closed here, with its outcome (trading.md 4)."""
+    counts = {"read": 0, "applied": 0}
+    for order in desk.open_orders():
+        counts["read"] += 1
+        execution = desk.broker.execute(order, desk.market.quote(order.symbol, order.planned_ts, now), now)
+        position = desk.position(order.position_id)
+        decision = desk.decision(position.decision_id)
+
+        settled = fill(
+            position,
+            order,
+            execution,
+            now=now,
+            correlation_id=decision.signal_id if decision else "",
+            config_version=desk.history.current_version,
+        )
+
+        desk.record(settled.strands)
+        counts["applied"] += bool(settled.strands)
+        if settled.close_reason:
+            _close(desk, position.id, settled.close_reason, now, cause_id=settled.strands[-1].id)
+    return counts
+
+
+def _close(desk: Desk, ident: str, reason: str, now: int, snapshot_id: str = "", cause_id: str = "") -> None:
+    """Close the finished trade of a flat position."""
+    position = desk.position(ident)
+    margin = ENTRY_MARGIN_BARS * micros(position.timeframe)
+    desk.record(
+        closure(
+            position,
+            desk.market.path(position.symbol, position.timeframe, position.entry_ts - margin, now),
+            reason=reason,
+            now=now,
+            decision=desk.decision(position.decision_id),
+            pending=desk.decision(position.pending_decision_id),
+            rules=desk.rules,
+            cause_id=cause_id,
+            config_version=desk.history.current_version,
+            regime_snapshot_id=snapshot_id,
+        )
+    )
+
+
+# ---- LEARN: strands -> statistics -> lessons -> overrides -------------------------------------------------------------------
+
+
+def run_aggregator(desk: Desk, slot: int) -> Counts:
+    """Fold closed trades and episodes after the watermark into ``pattern_scope_stats`` (mission 4; every 5 minutes)."""
+    mark = desk.watermark("pattern_scope_aggregator")
+    strands = list(desk.uow.log.read(mark, AGGREGATED))
+    if not strands:
+        return {"read": 0}
+
+    result = aggregate(
+        strands,
+        stat=desk.uow.stats.get,
+        observation=desk.uow.observations.get,
+        decision=desk.uow.log.get,
+        fit=desk.uow.fits.get,
+        now=slot,
+        config=desk.learning,
+    )
+
+    for strand, reason in result.problems:
+        desk.bury(EdgebookError(reason, stage="aggregator"), content=strand.id, stage="aggregator", now=slot)
+    for observation in result.observations:
+        desk.uow.observations.put(observation)
+    for row in result.stats:
+        desk.uow.stats.put(row)
+    for fit in result.fits:
+        desk.uow.fits.put(fit)
+    desk.uow.watermarks.put(Watermark("pattern_scope_aggregator", strands[-1].seq, slot))
+    return _completed(desk, "pattern_scope_aggregator", slot, strands[-1].seq, result.counts, bool(result.stats))
+
+
+def build_lessons_from_pattern_scope_stats(desk: Desk, slot: int, module: str) -> Counts:
+    """Turn statistics into lessons of one module; families without enough new evidence keep theirs (mission 4; hourly)."""
+    fits = {fit.family: fit for fit in desk.families(module)}
+    roots = {key: desk.uow.stats.get(root_key(key)) for key in fits}
+    families = {
+        key: desk.family_input(key) for key, fit in fits.items() if due(fit, _count(roots[key]), desk.learning)
+    }
+    gates = [p for p in EPISODE_PATTERN.values() if module == "pm" and _gates_due(desk, p, fits, roots)]
+    if not families and not gates:
+        return {"read": 0}
+
+    built = build_lessons(module, families, fits, desk.lessons_of(families), slot, desk.learning)
+    counts = dict(built.counts)
+    _put_lessons(desk, built)
+    if gates:
+        keys = [family_key("pm", *pattern) for pattern in gates]
+        rows = [row for key in keys for row in desk.uow.stats.values(key + "|")]
+        now_fits = {key: fit for key in keys if (fit := desk.uow.fits.get(key)) is not None}
+        tuned = build_tuning(rows, desk.lessons_of(keys), slot, desk.learning, now_fits)
+        _put_lessons(desk, tuned)
+        counts |= {f"tuning_{name}": count for name, count in tuned.counts.items()}
+
+    return _completed(desk, f"lesson_builder_{module}", slot, desk.watermark("pattern_scope_aggregator"), counts, changed=True)
+
+
+def _gates_due(desk: Desk, pattern: Pattern, fits: Mapping[str, FamilyFit], roots: Mapping[str, StatRow | None]) -> bool:
+    key = family_key("pm", *pattern)
+    return key in fits and tuning_due(fits[key], roots[key], desk.learning)
+
+
+def _count(row: StatRow | None) -> int:
+    return row.n if row else 0
+
+
+def _put_lessons(desk: Desk, built: Built) -> None:
+    for lesson in built.lessons:
+        desk.uow.lessons.put(lesson)
+    for fit in built.fits:
+        desk.uow.fits.put(fit)
+
+
+def run_materializer(desk: Desk, slot: int) -> Counts:
+    """Write the lessons that act into ``learning_configs``; a changed document is a new version, in force at once (mission 4; hourly)."""
+    result = materialize(desk.uow.lessons.values(), desk.documents(), now=slot)
+    if not result.changed:
+        return {"read": sum(result.counts.values())}
+
+    desk.install(ConfigVersion(result.version, slot, result.dm, result.pm, result.content_hash))
+    change = ConfigChanged(result.version, result.counts, result.content_hash, "learning_system")
+    desk.record([desk.strand(change, slot, result.version)])
+    return _completed(desk, "override_materializer", slot, desk.watermark("pattern_scope_aggregator"), result.counts, changed=True)
+
+
+def count_bars(desk: Desk, slot: int) -> Counts:
+    """Wake positions whose timeframe has gathered enough bars (trading.md 2: dormant -> watchlist at 333)."""
+    counts = {"read": 0, "applied": 0}
+    for position in list(desk.uow.positions.values()):
+        if position.status != "dormant":
+            continue
+        counts["read"] += 1
+        bars = desk.market.bars_count(position.symbol, position.timeframe, slot)
+        awake = awake_strand(position, bars, slot, desk.rules)
+        if awake is not None:
+            desk.record([awake])
+            counts["applied"] += 1
+    return counts
+
+
+def _completed(desk: Desk, job: str, slot: int, watermark: int, counts: Mapping[str, int], changed: bool) -> Counts:
+    """Append ``job_completed`` where a learning job changed something: the points at which a rebuild replays learning.
+
+    Its counts tell what was made, not what was read: slots that read strands and made nothing leave no strand.
+    """
+    if changed:
+        made = {name: count for name, count in counts.items() if name not in ("read", "skipped", "inactive", "neutral")}
+        desk.record([desk.strand(JobCompleted(job, slot, watermark, made), slot, job, slot)])
+        desk.stir(job)
+    return dict(counts)
+
+
+# ---- THE TABLE --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of the schedule. Slots are all times ``t`` with ``t = offset (mod every)``, UTC (trading.md 6).
+
+    Attributes:
+        name: name of its runs.
+        every_seconds, offset_seconds: cadence.
+        run: the job, given the desk and its slot.
+        ready: whether there is anything to read; when not, the slot is counted, not run.
+    """
+
+    name: str
+    every_seconds: int
+    offset_seconds: int
+    run: Callable[[Desk, int], Counts]
+    ready: Callable[[Desk], bool]
+
+    def next_slot(self, at: int) -> int:
+        """First slot strictly after ``at`` (microseconds UTC).
+
+        >>> job = Job("x", 300, 120, lambda desk, slot: {}, lambda desk: True)
+        >>> job.next_slot(0) // MICROS, job.next_slot(120 * MICROS) // MICROS
+        (120, 420)
+        """
+        every, offset = self.every_seconds * MICROS, self.offset_seconds * MICROS
+        return (at - offset) // every * every + every + offset
+
+
+def _builder(module: str) -> Callable[[Desk, int], Counts]:
+    return lambda desk, slot: build_lessons_from_pattern_scope_stats(desk, slot, module)
+
+
+def _stirred(job: str) -> Callable[[Desk], bool]:
+    return lambda desk: desk.fresh(job)
+
+
+JOBS: tuple[Job, ...] = (
+    Job("pattern_scope_aggregator", 300, 120, run_aggregator, _stirred("pattern_scope_aggregator")),
+    Job("count_bars", 3600, 420, count_bars, lambda desk: desk.has_dormant),
+    Job("lesson_builder_pm", 3600, 480, _builder("pm"), _stirred("lesson_builder_pm")),
+    Job("lesson_builder_dm", 3600, 540, _builder("dm"), _stirred("lesson_builder_dm")),
+    Job("override_materializer", 3600, 600, run_materializer, _stirred("override_materializer")),
+)
+REQUIRED_JOBS = ("pattern_scope_aggregator", "lesson_builder_pm", "lesson_builder_dm", "override_materializer")

@@ -1,0 +1,128 @@
+"""The composition root: the only place that knows which adapters stand behind the ports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from edgebook.adapters.brokers.paper import PaperBroker, PaperCosts
+from edgebook.adapters.feeds.parquet import ParquetSource
+from edgebook.adapters.feeds.signals import read_signals, read_tokens
+from edgebook.adapters.feeds.sim import SimSource
+from edgebook.adapters.sql import SqlStore
+from edgebook.desk import Desk
+from edgebook.domain.errors import InputError
+from edgebook.domain.evidence import Watermark
+from edgebook.learning.config import LearningConfig
+from edgebook.ports import BarSource, Store, UnitOfWork
+from edgebook.runtime.market import Tape
+from edgebook.runtime.settings import Settings
+from edgebook.runtime.system import System
+from edgebook.trading.rules import TradingRules
+from edgebook.trading.signals import parse_signal
+
+_SETTINGS = "settings "
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Where bars and signals come from."""
+
+    source: BarSource
+    drivers: BarSource | None = None
+    signals: Sequence[tuple[int, str]] = ()
+    start: int | None = None
+    chunk_days: int | None = None
+
+
+def open_feed(settings: Settings, signals: Path | None = None, regime_bars: Path | None = None) -> Feed:
+    """The feed a setting names: ``sim``, or ``parquet:DIR`` with signals and drivers from files.
+
+    Raises:
+        InputError: an unknown feed, or files that cannot be read; names the file, row and field.
+    """
+    kind, _, place = settings.feed.partition(":")
+    if kind == "sim" and not place:
+        sim = SimSource(settings.seed, settings.sim_tokens)
+        return Feed(sim, start=sim.start, chunk_days=1)
+    if kind == "parquet" and place:
+        return parquet_feed(Path(place), signals, regime_bars)
+    raise InputError(f"feed {settings.feed!r} is not one of: sim, parquet:DIR", stage="settings")
+
+
+def parquet_feed(bars: Path, signals: Path | None = None, regime_bars: Path | None = None) -> Feed:
+    """Recorded bars of a directory; the token table is ``tokens.csv`` beside the signals, when it is there.
+
+    Raises:
+        InputError: a file is missing or unreadable, or a signal line is broken; names the file and line.
+    """
+    table = signals.parent / "tokens.csv" if signals is not None else None
+    tokens = read_tokens(table) if table is not None and table.exists() else None
+    source = ParquetSource(bars, tokens=tokens)
+    drivers = ParquetSource(regime_bars) if regime_bars is not None else None
+    return Feed(source, drivers, _ordered(signals, tokens) if signals is not None else ())
+
+
+def _ordered(path: Path, tokens: object) -> list[tuple[int, str]]:
+    lines = []
+    for number, text in read_signals(path):
+        signal = parse_signal(text, tokens=tokens, where=f"{path}:{number}")  # type: ignore[arg-type]
+        lines.append((signal.ts, text))
+    return sorted(lines, key=lambda row: row[0])
+
+
+def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules:
+    """Trading rules of these settings on the timeframes that can be built."""
+    return TradingRules(book=settings.book, starting_cash_usd=Decimal(settings.starting_cash_usd), timeframes=tuple(timeframes))
+
+
+def open_store(url: str) -> SqlStore:
+    """The database a URL names.
+
+    Raises:
+        InputError: not a URL edgebook knows.
+    """
+    return SqlStore(url)
+
+
+@contextmanager
+def system(
+    store: Store, settings: Settings, feed: Feed, *, start: int | None = None, end: int | None = None, strict: bool = False
+) -> Iterator[System]:
+    """A system ready to step, on the single writer of ``store``.
+
+    Raises:
+        InputError: the database was written under other settings.
+        PortError: somebody else is writing to it.
+    """
+    tape = Tape(
+        feed.source,
+        settings.timeframes,
+        drivers=feed.drivers,
+        start=start if start is not None else feed.start,
+        chunk_days=feed.chunk_days,
+    )
+    if end is not None:
+        tape.end = min(end, tape.end) if tape.end is not None else end
+    with store.writer() as uow:
+        _same_settings(uow, settings)
+        rules = trading_rules(settings, tape.timeframes)
+        broker = PaperBroker(PaperCosts(symbols={s: t.chain for s, t in tape.tokens.items()}))
+        desk = Desk(uow, tape, broker, tape.tokens, rules, LearningConfig(), learning_on=settings.learning_enabled)
+        yield System(desk, tape, feed.signals, commit_every=settings.commit_every_strands, strict=strict)
+
+
+def _same_settings(uow: UnitOfWork, settings: Settings) -> None:
+    mine = _SETTINGS + settings.settings_hash
+    known = [row.consumer for row in uow.watermarks.values(_SETTINGS)]
+    if not known:
+        uow.watermarks.put(Watermark(mine, 0))
+    elif known != [mine]:
+        raise InputError(
+            f"database {settings.db} was written under other settings (feed, seed, timeframes, cash or book): "
+            "use them again, or another --db",
+            stage="boot",
+        )

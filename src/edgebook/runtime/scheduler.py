@@ -1,0 +1,74 @@
+"""The two drivers of the JOBS table: a simulated clock, and one paced by the wall clock.
+
+Order at equal times (decisions 34): bars that close (timeframes, then symbols, ascending), signals, jobs by offset, and last the
+fills of orders planned at that moment. Both drivers call `System.step`; they differ only in who says what time it is.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+
+from edgebook.runtime.ingress import Delivery
+from edgebook.runtime.system import System
+from edgebook.runtime.timetable import start_pm_jobs
+
+PACE_SECONDS = 0.1
+Watch = Callable[[System, int], bool]
+
+
+def run_simulated(system: System, until: int, watch: Watch | None = None) -> None:
+    """Walk every moment up to ``until`` as fast as the machine can, then commit (backtests)."""
+    timetable = start_pm_jobs(system.clock)
+    for moment in system.moments(until):
+        for slot, job in timetable.until(moment - 1):
+            system.run_job(job, slot)
+        system.step(moment, timetable)
+        if watch is not None and not watch(system, moment):
+            break
+    system.commit()
+
+
+def run_paced(
+    system: System,
+    speed: float,
+    until: int | None,
+    inbox: queue.SimpleQueue[Delivery],
+    watch: Watch | None = None,
+) -> None:
+    """Walk the same moments, no faster than ``speed`` simulated seconds per wall second, taking deliveries between steps.
+
+    A machine that cannot keep up falls behind its pace; nothing is skipped. Every beat ends in a commit, so other processes
+    see at most a beat of delay.
+    """
+    timetable = start_pm_jobs(system.clock)
+    origin, began = system.clock, time.monotonic()
+    running = True
+    while running and (until is None or system.clock < until):
+        target = origin + int((time.monotonic() - began) * speed * 1_000_000)
+        target = target if until is None else min(target, until)
+        beat = time.monotonic() + PACE_SECONDS
+        for moment in system.moments(target):
+            for slot, job in timetable.until(moment - 1):
+                system.run_job(job, slot)
+            system.step(moment, timetable)
+            if time.monotonic() > beat:
+                break
+        _deliver(system, inbox)
+        system.commit()
+        running = watch is None or watch(system, system.clock)
+        if system.exhausted:
+            break
+        time.sleep(max(0.0, min(PACE_SECONDS, beat - time.monotonic())))
+
+
+def _deliver(system: System, inbox: queue.SimpleQueue[Delivery]) -> None:
+    while True:
+        try:
+            delivery = inbox.get_nowait()
+        except queue.Empty:
+            return
+        delivery.counts = system.take(delivery.lines)
+        system.commit()
+        delivery.done.set()

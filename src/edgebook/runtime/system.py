@@ -1,0 +1,135 @@
+"""The assembled system: one writer, one tape, one broker, one table of jobs, and the order in which a moment happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import structlog
+
+from edgebook.desk import Desk
+from edgebook.domain.errors import EdgebookError
+from edgebook.domain.evidence import JobRun, Watermark
+from edgebook.jobs import Counts, Job, decision_maker, ingest_signal, pm_core_tick, settle_orders
+from edgebook.runtime.market import Tape
+from edgebook.runtime.timetable import Timetable
+
+log = structlog.get_logger()
+
+
+class System:
+    """Everything switched on. ``step`` is one moment; what happens in it is the same live and in a backtest.
+
+    Args:
+        desk: what jobs work with.
+        tape: the market reader, which also knows the grid of moments.
+        signals: (time, raw line) of recorded signals, ascending; a source's own signals are added to them.
+        commit_every: strands after which a group is committed by `step`.
+        strict: raise when a job fails (backtests) instead of recording it and going on.
+    """
+
+    def __init__(
+        self, desk: Desk, tape: Tape, signals: Sequence[tuple[int, str]] = (), *, commit_every: int = 4_000, strict: bool = False
+    ) -> None:
+        self.desk, self.tape, self.strict = desk, tape, strict
+        self._signals, self._next_signal = signals, 0
+        self._commit_every, self._committed = commit_every, desk.uow.log.head[0]
+        self._last_runs: dict[str, JobRun] = {}
+        clock = desk.uow.watermarks.get("clock")
+        self.clock = clock.at if clock else tape.start
+        self.moments_done = self.bars = 0
+        self.delivered: dict[str, int] = {"read": 0, "applied": 0, "skipped": 0, "failed": 0}
+        while self._next_signal < len(signals) and signals[self._next_signal][0] <= self.clock:
+            self._next_signal += 1
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a finite tape has been walked to its end."""
+        return self.tape.end is not None and self.clock >= self.tape.end
+
+    def moments(self, until: int) -> Iterator[int]:
+        """Moments after the clock, up to ``until``: bar closes and recorded signals, ascending."""
+        while self.clock < until:
+            self.tape.load(self.clock)
+            end = min(until, self.tape.loaded_until) if self.tape.end is None or self.tape.loaded_until < self.tape.end else until
+            grid = self.tape.closes(self.clock, end).tolist()
+            if not grid:
+                return
+            for close in grid:
+                while self._next_signal < len(self._signals) and self._signals[self._next_signal][0] < close:
+                    yield self._signals[self._next_signal][0]
+                yield close
+
+    def step(self, now: int, timetable: Timetable) -> None:
+        """One moment: bars, signals, jobs, fills; then the clock moves and a full group is committed."""
+        desk = self.desk
+        self.tape.load(now)
+        for timeframe in self.tape.timeframes:
+            if self.tape.due(timeframe, now) or desk.attention.get(timeframe):
+                self._do("pm_core_tick", now, lambda tf=timeframe: pm_core_tick(desk, tf, now))
+        self._take_signals(now)
+        for slot, job in timetable.until(now):
+            self.run_job(job, slot)
+        if desk.orders:
+            self._do("settle_orders", now, lambda: settle_orders(desk, now))
+        self.clock = now
+        self.moments_done += 1
+        if desk.uow.log.head[0] - self._committed >= self._commit_every:
+            self.commit()
+
+    def run_job(self, job: Job, slot: int) -> None:
+        """Run a job for its slot, once; a slot with nothing to read is counted on the previous run (decisions 35)."""
+        last = self._last_runs.get(job.name)
+        if last is not None and not job.ready(self.desk):
+            self._last_runs[job.name] = JobRun(last.name, last.slot, last.status, last.counts, last.error, last.idle_slots + 1, slot)
+            return
+        if last is not None and last.idle_slots:
+            self.desk.uow.runs.put(last)
+        run = self._do(job.name, slot, lambda: job.run(self.desk, slot))
+        self._last_runs[job.name] = run
+        self.desk.uow.runs.put(run)
+
+    def take(self, lines: Sequence[str]) -> Counts:
+        """Signals that came in from outside, at the clock's time."""
+        total = dict.fromkeys(self.delivered, 0)
+        for line in lines:
+            for name, count in ingest_signal(self.desk, line, self.clock).items():
+                total[name] += count
+        self._do("decision_maker", self.clock, lambda: decision_maker(self.desk, self.clock))
+        return total
+
+    def commit(self) -> None:
+        """Make everything up to the clock durable, the clock with it."""
+        seq = self.desk.uow.log.head[0]
+        for run in self._last_runs.values():
+            if run.idle_slots:
+                self.desk.uow.runs.put(run)
+        self.desk.uow.watermarks.put(Watermark("clock", seq, self.clock))
+        self.desk.uow.commit()
+        self._committed = seq
+
+    def _take_signals(self, now: int) -> None:
+        lines = []
+        while self._next_signal < len(self._signals) and self._signals[self._next_signal][0] <= now:
+            lines.append(self._signals[self._next_signal][1])
+            self._next_signal += 1
+        lines.extend(self.tape.source.signals(self.clock, now))
+        if lines:
+            for line in lines:
+                for name, count in ingest_signal(self.desk, line, now).items():
+                    self.delivered[name] += count
+            self._do("decision_maker", now, lambda: decision_maker(self.desk, now))
+
+    def _do(self, name: str, slot: int, work: object) -> JobRun:
+        """Run one job's work; a failure is recorded on its run and shown, never swallowed (architecture law 7)."""
+        assert callable(work)
+        try:
+            counts: Counts = work()
+        except Exception as error:
+            if self.strict:
+                raise
+            log.error("job failed", job=name, slot=slot, error=str(error), exc_info=not isinstance(error, EdgebookError))
+            failed = JobRun(name, slot, "failed", {"failed": 1}, f"{type(error).__name__}: {error}", 0, slot)
+            self.desk.uow.runs.put(failed)
+            return failed
+        status = "failed" if counts.get("failed") else "ok"
+        return JobRun(name, slot, status, counts, "", 0, slot)

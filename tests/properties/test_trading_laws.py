@@ -1,0 +1,213 @@
+"""Laws of the trading side over random histories: the ledger identity, the fold, limits, and silence."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from decimal import Decimal
+from pathlib import Path
+from types import ModuleType
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgebook.domain.book import Account, Ledger
+from edgebook.domain.strands import OrderFilled, PmAction
+from edgebook.overrides.combine import Strength
+from edgebook.trading.plan import KINDS, size_of
+from edgebook.trading.position import apply_buy, apply_sell, evolve, evolve_account, is_dust, unrealised, write_off
+from edgebook.trading.risk import BookView, limit_buy
+from edgebook.trading.rules import RiskRules, SizeRules
+
+
+def _world() -> ModuleType:
+    name = "edgebook_trading_world"
+    if name not in sys.modules:
+        path = Path(__file__).parents[1] / "unit" / "trading" / "world.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+W = _world()
+D = Decimal
+prices = st.floats(1e-6, 1e5, allow_nan=False)
+fees = st.decimals(0, 100, places=6)
+quantities = st.decimals("0.000000001", 1_000_000, places=9)
+fills = st.lists(st.tuples(st.booleans(), quantities, st.floats(0.01, 1.0), prices, fees), max_size=25)
+
+
+@given(fills, prices)
+def test_the_ledger_identity_holds_exactly_after_any_fills(fills, mark):
+    """realised + unrealised == quantity * mark + extracted - invested, to the last digit, for every mark."""
+    ledger = Ledger()
+    for buy, quantity, share, price, fee in fills:
+        sold = (ledger.quantity * D(repr(share))).quantize(D("0.000000001"))
+        if buy or sold <= 0:
+            ledger = apply_buy(ledger, quantity, price, fee)
+        else:
+            ledger = apply_sell(ledger, sold, price, fee)
+            if is_dust(ledger, price):
+                ledger = write_off(ledger)
+        value = unrealised(ledger, mark) + ledger.cost
+        assert ledger.realised + unrealised(ledger, mark) == value + ledger.extracted - ledger.invested
+        assert ledger.quantity >= 0 and ledger.cost >= 0
+
+
+bars = st.lists(
+    st.tuples(
+        st.sampled_from(["same", "same", "same", "on", "back"]),
+        st.floats(90, 112).map(lambda x: round(x, 2)),
+        st.floats(0.4, 0.8),
+        st.floats(0.3, 0.9),
+        st.booleans(),
+        st.sampled_from([0, 0, 0, 0, 5]),
+        st.sampled_from(["", "", "", "rejected", "expired"]),
+        st.sampled_from([1.0, 1.0, 0.5]),
+    ),
+    min_size=5,
+    max_size=60,
+)
+ON = {"S0": "S1", "S1": "S2", "S2": "S3", "S3": "S3"}
+BACK = {"S0": "S0", "S1": "S0", "S2": "S1", "S3": "S0"}
+
+
+def live(script):
+    """A world driven through a script of legal states with random prices, scores, gaps and execution luck."""
+    world = W.World(fee_rate=D("0.001"))
+    state = "S0"
+    results = []
+    for move, price, ts, dx, trim, gap, refuse, share in script:
+        before = state
+        state = {"same": state, "on": ON[state], "back": BACK[state]}[move]
+        world.refuse, world.share = refuse, share
+        over = state == "S0" and before in ("S1", "S3")
+        kw = {"exit_position": over, "exit_reason": "all_emas_below_333" if over else ""}
+        if state == "S3" and trim:
+            kw |= {"trim_flag": True, "nearest_level_price": price, "nearest_level_distance_atr": 0.0}
+        kw |= {"emergency_exit": state == "S3" and price < 95.0, "first_dip": state == "S3" and trim and price > 100}
+        results.append(world.bar(state, price, ts_score=ts, dx=dx, gap=gap, **kw))
+    return world, results
+
+
+@settings(max_examples=60)
+@given(bars)
+def test_the_fold_of_the_strands_is_the_position_and_the_account(script):
+    """Refolding the log from nothing finds the same position and the same cash (architecture law 1)."""
+    world, _ = live(script)
+    position, account = None, Account("paper", W.PLAIN.starting_cash_usd)
+    for strand in world.log:
+        position, account = evolve(position, strand), evolve_account(account, strand)
+    assert position == world.position
+    assert account == world.account
+
+
+@settings(max_examples=60)
+@given(bars)
+def test_money_is_conserved(script):
+    """Cash equals starting cash plus the profit of closed trades plus what the open one has extracted and invested."""
+    world, _ = live(script)
+    closed = sum((s.payload.summary.pnl_usd for s in world.kinds("position_closed")), D(0))
+    ledger = world.position.ledger
+    assert world.account.cash_usd == W.PLAIN.starting_cash_usd + closed + ledger.extracted - ledger.invested
+
+
+@settings(max_examples=60)
+@given(bars)
+def test_a_trade_holds_each_of_its_fills_once(script):
+    """position_closed lists exactly the fills of its trade; every trade closes at most once."""
+    world, _ = live(script)
+    closes = world.kinds("position_closed")
+    assert len({s.trade_id for s in closes}) == len(closes)
+    for strand in closes:
+        fills = [s for s in world.log if isinstance(s.payload, OrderFilled) and s.trade_id == strand.trade_id]
+        assert [s.payload.action_id for s in fills] == [a.strand_id for a in strand.payload.actions]
+        assert -3.0 <= strand.payload.summary.rr <= 10.0
+
+
+@settings(max_examples=60)
+@given(bars)
+def test_bars_are_silent_unless_something_happened(script):
+    """A bar gives at most one action, unique ids, and no strand at all without a transition, a window's end or an action."""
+    world, results = live(script)
+    assert len({s.id for s in world.log}) == len(world.log)
+    for result in results:
+        kinds = [s.kind for s in result.strands]
+        assert kinds.count("pm_action") <= 1
+        assert set(kinds) <= {"pm_action", "uptrend_stage_transition", "uptrend_buy_window", "uptrend_episode_summary"}
+        assert (result.order is not None) == ("pm_action" in kinds)
+
+
+@settings(max_examples=60)
+@given(bars)
+def test_episodes_and_windows_are_told_once_and_small(script):
+    """Each window is told once, with at most 12 samples, and appears in exactly one summary or in the open episode."""
+    world, _ = live(script)
+    told = [s.payload.window_id for s in world.kinds("uptrend_buy_window")]
+    assert len(told) == len(set(told))
+    assert all(1 <= len(s.payload.samples) <= 12 for s in world.kinds("uptrend_buy_window"))
+    summed = [w.window_id for s in world.kinds("uptrend_episode_summary") for w in s.payload.windows]
+    still = [w.id for episode in world.memory.episodes for w in episode.windows] if world.memory else []
+    assert sorted(summed + still) == sorted(told)
+    for strand in world.kinds("uptrend_episode_summary"):
+        assert all(w.outcome for w in strand.payload.windows)
+        assert strand.payload.outcome in ("success", "failure", "missed", "correct_skip", "void")
+
+
+@settings(max_examples=60)
+@given(bars)
+def test_one_entry_per_attempt(script):
+    """No attempt has two filled S1 entries."""
+    world, _ = live(script)
+    entries = 0
+    for strand in world.log:
+        if strand.kind == "uptrend_stage_transition" and strand.payload.from_state == "S0":
+            entries = 0
+        if isinstance(strand.payload, OrderFilled) and strand.payload.rule == 5:
+            entries += 1
+            assert entries <= 1
+
+
+multiplier = st.floats(0.5, 1.5)
+aggression = st.floats(0.8, 1.2)
+
+
+@given(st.sampled_from(KINDS), st.floats(0, 1), st.floats(0, 1), multiplier, aggression, aggression)
+def test_sizes_stay_fractions_whatever_is_learned(kind, a, e, size_mult, entry, leave):
+    """0 <= fraction <= 1, trims at most nine tenths, exits always whole."""
+    held = W.position(ledger=Ledger(D(100), D(100), D(100), D(30)))
+    size = size_of(kind, held, a, e, Strength(size_mult, entry, leave), SizeRules(), D(1000))
+    assert 0.0 <= size.fraction <= (0.9 if kind == "trim" else 1.0)
+    assert 0 <= size.amount <= size.basis
+    if kind == "exit":
+        assert size.amount == size.basis
+
+
+money = st.decimals(0, 200_000, places=2)
+
+
+@given(money, money, money, money, money, st.floats(0, 1e7), st.decimals("0.5", "1.5", places=3))
+def test_learning_never_widens_a_limit(nav, cash, total, allowance, wanted, volume, mult):
+    """Whatever a multiplier asks for, what is left keeps every limit (decisions 11)."""
+    rules = RiskRules()
+    book = BookView(nav, cash, total, total)
+    for order in (wanted, wanted * mult):
+        left = limit_buy(order, book, allowance, volume, rules).notional_usd
+        assert left == 0 or left >= rules.min_notional_usd
+        assert left <= order and left <= allowance
+        assert left == 0 or left <= cash - rules.cash_reserve * nav
+        assert left == 0 or total + left <= min(rules.max_exposure, rules.per_token) * nav
+        assert left <= rules.participation * D(repr(volume))
+
+
+@settings(max_examples=30)
+@given(bars)
+def test_the_same_script_gives_the_same_strands(script):
+    """Time, ids and randomness are arguments: two runs are equal strand by strand."""
+    first, second = live(script)[0], live(script)[0]
+    assert first.log == second.log
+    assert [s.payload.client_id for s in first.log if isinstance(s.payload, PmAction)] == [
+        s.payload.client_id for s in second.log if isinstance(s.payload, PmAction)
+    ]
