@@ -1,0 +1,386 @@
+"""The rules of the portfolio manager: at most one action per bar, first match wins (trading.md 3.4; decisions 25).
+
+| rule | state | does |
+|---|---|---|
+| 1 | any | full exit when the attempt is over, until nothing is left |
+| 2 | S3 | emergency exit below EMA333; the trade stays open |
+| 3 | S2, S3 | trim at a level |
+| 4 | S3 | buy back after an emergency exit (switch, default off) |
+| 5 | S1 | first entry of the attempt |
+| 6 | S2 | retest, when flat and armed or from trim proceeds |
+| 7 | S3 | a DX rung from trim proceeds |
+| 8 | S3 | a DX buy without proceeds, once per arming |
+| 9 | S3 | first dip, once |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from edgebook.domain.book import Position
+from edgebook.domain.pattern import Pattern, generate_canonical_pattern_key
+from edgebook.domain.reading import MarketReading, finite_or_none
+from edgebook.domain.regime import Regime
+from edgebook.domain.scope import ScopeItems
+from edgebook.domain.strands import Nudge
+from edgebook.domain.timeframe import micros
+from edgebook.engine.gates import GateReport
+from edgebook.overrides.combine import PlanControls, Strength, apply_pattern_strength_overrides
+from edgebook.overrides.history import ConfigHistory
+from edgebook.trading.plan import Size, size_of
+from edgebook.trading.position import gross
+from edgebook.trading.risk import BookView, limit_buy, usd_remaining
+from edgebook.trading.rules import PmRules, TradingRules
+
+Reason = str | int | float | bool | None
+
+
+@dataclass(slots=True)
+class Situation:
+    """Everything a rule may look at on one bar."""
+
+    position: Position
+    reading: MarketReading
+    report: GateReport
+    controls: PlanControls
+    regime: Regime
+    scope: ScopeItems
+    history: ConfigHistory
+    rules: TradingRules
+    book: Callable[[], BookView]
+    bar_volume_usd: float
+    buys_enabled: bool = True
+    holdout_strength: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAction:
+    """One action, sized and limited. Buys have ``notional_usd``, sells ``quantity``."""
+
+    rule: int
+    pattern: Pattern
+    decision_type: str
+    side: str
+    flag: str
+    size: Size
+    notional_usd: Decimal | None
+    quantity: Decimal | None
+    caps: tuple[str, ...]
+    nudges: tuple[Nudge, ...]
+    config_version: int
+    level_price: float | None = None
+    reasons: Mapping[str, Reason] = field(default_factory=dict)
+
+    @property
+    def takes_window(self) -> bool:
+        """Whether the action enters the open gate window: it is a buy that a learned gate let through."""
+        return self.rule in GATE_RULES
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Nothing is done. ``rule`` is 0 when none matched, else the rule that could not be carried out, with the
+    reasons."""
+
+    rule: int = 0
+    reasons: tuple[str, ...] = ()
+
+
+HOLD = Skip()
+#: Rules that fire on flags learned gates decide, and whose fills enter windows.
+GATE_RULES = frozenset({5, 7, 8})
+
+_EXIT_STATE = {"s1_to_s0_bearish_order": "S1", "all_emas_below_333": "S3"}
+
+
+# ---------------------------------------------------------------- when
+
+
+def wants_exit(position: Position, reading: MarketReading) -> bool:
+    """Rule 1: the attempt is over (or an exit was begun) and tokens are held."""
+    return position.holding and (reading.exit_position or reading.state == "S0" or position.status == "closing")
+
+
+def wants_emergency(position: Position, reading: MarketReading) -> bool:
+    """Rule 2: S3, close below EMA333, tokens held."""
+    return reading.state == "S3" and reading.emergency_exit and position.holding and not position.emergency.filled
+
+
+def wants_trim(position: Position, reading: MarketReading, rules: PmRules) -> bool:
+    """Rule 3: overextended at a level, and neither too soon after the last trim nor at its level again."""
+    if not (reading.trim_flag and position.holding and reading.state in ("S2", "S3")):
+        return False
+    since = (reading.ts - position.last_trim_ts) // micros(reading.timeframe) if position.last_trim_ts else None
+    return trim_cooled(reading, since, position.last_trim_level, rules)
+
+
+def trim_cooled(reading: MarketReading, bars_since: int | None, last_level: float | None, rules: PmRules) -> bool:
+    """Whether a trim may follow one ``bars_since`` ago at ``last_level`` (decisions 59; None: there was none).
+
+    At another level (more than 0.5 ATR away in price) after 3 bars, at the same one after 12; without a level never.
+    """
+    level = reading.nearest_level_price
+    if level != level:
+        return False
+    if bars_since is None:
+        return True
+    same = last_level is not None and abs(level - last_level) <= rules.same_level_atr * reading.atr
+    return bars_since >= (rules.same_level_bars if same else rules.trim_cooldown_bars)
+
+
+def wants_reclaim(position: Position, reading: MarketReading, rules: PmRules) -> bool:
+    """Rule 4: back above EMA333 after an emergency exit that was not bought back yet."""
+    emergency = position.emergency
+    return (
+        rules.reclaim_enabled
+        and reading.state == "S3"
+        and reading.reclaimed_ema333
+        and emergency.exit_value > 0
+        and not emergency.rebuy_used
+    )
+
+
+def wants_s1(position: Position, reading: MarketReading, report: GateReport, rules: PmRules) -> bool:
+    """Rule 5: the S1 buy signal, once per attempt.
+
+    Under ``after_breakout`` only once the attempt has seen S2: ``armed_s2`` holds from then until an S2 buy fills, and
+    from then on a trade is open.
+    """
+    if not (reading.state == "S1" and report.flags.buy_signal) or position.s1_used:
+        return False
+    return rules.s1_policy == "on_primer" or position.armed_s2 or bool(position.trade_id)
+
+
+def wants_s2(position: Position, reading: MarketReading, report: GateReport) -> bool:
+    """Rule 6: the S2 retest, when flat and armed, or holding with unspent trim proceeds."""
+    if not (reading.state == "S2" and report.flags.buy_flag):
+        return False
+    return s2_from_pool(position) or (not position.holding and position.armed_s2)
+
+
+def s2_from_pool(position: Position) -> bool:
+    """Whether an S2 retest would be paid from trim proceeds."""
+    flat_and_armed = not position.holding and position.armed_s2
+    return not flat_and_armed and position.pool.basis > 0 and not position.pool.recovery
+
+
+def wants_dx(position: Position, reading: MarketReading, report: GateReport, rules: PmRules) -> bool:
+    """Rule 7: a DX rung from the pool, each one step below the fill of the last."""
+    pool = position.pool
+    if not _dx_zone(reading, report) or pool.basis <= 0 or pool.dx_count >= rules.dx_max:
+        return False
+    return pool.next_arm is None or reading.price <= pool.next_arm
+
+
+def wants_s3(position: Position, reading: MarketReading, report: GateReport, rules: PmRules) -> bool:
+    """Rule 8: a DX buy with an empty pool, once per arming."""
+    flag = reading.state == "S3" and report.flags.buy_flag and not reading.emergency_exit
+    return flag and position.pool.basis <= 0 and position.armed_s3 and (not position.holding or not rules.pool_only)
+
+
+def wants_first_dip(position: Position, reading: MarketReading, rules: PmRules) -> bool:
+    """Rule 9: the first dip of an S3, once."""
+    return rules.first_dip_enabled and reading.state == "S3" and reading.first_dip and not position.first_dip_used
+
+
+def _dx_zone(reading: MarketReading, report: GateReport) -> bool:
+    if not (reading.state == "S3" and report.flags.buy_flag and not reading.emergency_exit):
+        return False
+    return reading.ema333 < reading.price <= reading.ema144
+
+
+# ---------------------------------------------------------------- which
+
+
+def first_match(s: Situation) -> int:
+    """Number of the first rule that matches on this bar, 0 for none."""
+    position, reading, report, rules = s.position, s.reading, s.report, s.rules.pm
+    if position.holding:
+        if wants_exit(position, reading):
+            return 1
+        if wants_emergency(position, reading):
+            return 2
+        if wants_trim(position, reading, rules):
+            return 3
+    if position.status == "closing":
+        return 0
+    if reading.state == "S3":
+        if wants_reclaim(position, reading, rules):
+            return 4
+        if wants_dx(position, reading, report, rules):
+            return 7
+        if wants_s3(position, reading, report, rules):
+            return 8
+        return 9 if wants_first_dip(position, reading, rules) else 0
+    if wants_s1(position, reading, report, rules):
+        return 5
+    return 6 if wants_s2(position, reading, report) else 0
+
+
+def attempt_known(position: Position, rules: PmRules) -> bool:
+    """Whether the start of the running attempt was seen; without it nothing is bought (``trade_mid_attempt``)."""
+    return bool(position.attempt_id) or rules.trade_mid_attempt
+
+
+def standing_blocks(s: Situation) -> tuple[str, ...]:
+    """Why no gate rule could buy on this bar even with its flag on: what a window is ``blocked_by`` (decisions 28)."""
+    position, reading, rules = s.position, s.reading, s.rules.pm
+    blocks: list[str] = []
+    if not attempt_known(position, rules):
+        blocks.append("no_attempt")
+    if not s.buys_enabled:
+        blocks.append("stop_buy")
+    if position.status not in ("watchlist", "active"):
+        blocks.append("not_trading")
+    if position.planned is not None:
+        blocks.append("order_open")
+    if reading.state == "S1":
+        if position.s1_used:
+            blocks.append("s1_used")
+        elif rules.s1_policy == "after_breakout" and not (position.armed_s2 or position.trade_id):
+            blocks.append("not_armed")
+    elif position.pool.basis > 0:
+        if position.pool.next_arm is not None and reading.price > position.pool.next_arm:
+            blocks.append("dx_spacing")
+    elif not position.armed_s3:
+        blocks += ["no_pool", "not_armed"]
+    elif rules.pool_only and position.holding:
+        blocks += ["no_pool", "flat_required"]
+    return tuple(blocks)
+
+
+# ---------------------------------------------------------------- how much
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    motif: str
+    flag: str
+    kind: str
+    state: str = ""
+
+
+_SPECS: dict[int, _Spec] = {
+    1: _Spec("exit", "exit_position", "exit"),
+    2: _Spec("panic_exit", "emergency_exit", "exit", "S3"),
+    3: _Spec("trim", "trim_flag", "trim"),
+    4: _Spec("reclaimed_ema333", "reclaimed_ema333", "reclaim", "S3"),
+    5: _Spec("buy_flag", "buy_signal", "s1", "S1"),
+    6: _Spec("buy_flag", "buy_flag", "add", "S2"),
+    7: _Spec("dx", "buy_flag", "dx", "S3"),
+    8: _Spec("buy_flag", "buy_flag", "add", "S3"),
+    9: _Spec("first_dip_buy", "first_dip_buy_flag", "add", "S3"),
+}
+
+
+def plan_action(s: Situation) -> PlannedAction | Skip:
+    """The one action of this bar, or why there is none.
+
+    A rule that matches but cannot be carried out (an order is open, buys are off, limits leave nothing) ends the
+    search: the bar is skipped with its reasons, lower rules are not tried.
+    """
+    rule = first_match(s)
+    if rule == 0:
+        return HOLD
+    if s.position.planned is not None:
+        return Skip(rule, ("order_open",))
+    return _sell(s, rule) if rule <= 3 else _buy(s, rule)
+
+
+def _sell(s: Situation, rule: int) -> PlannedAction | Skip:
+    position, reading = s.position, s.reading
+    spec = _SPECS[rule]
+    state = spec.state or reading.state
+    strength, version = Strength(), s.history.version_at(reading.ts)
+    reasons: dict[str, Reason] = {"ox": finite_or_none(reading.ox)}
+    if rule == 1:
+        why = reading.exit_reason or position.exit_reason or "attempt_over"
+        reasons["exit_reason"] = why
+        state = _EXIT_STATE.get(why, reading.prev_state)
+    pattern = generate_canonical_pattern_key("pm", state, spec.motif, "trim" if rule == 3 else "exit")
+    if rule == 3:
+        pinned = s.history.as_of(position.pinned_config)
+        strength = apply_pattern_strength_overrides(pinned, pattern, s.scope, reading.ts, holdout=s.holdout_strength)
+        version = strength.config_version
+        reasons["level_price"] = reading.nearest_level_price
+    size = size_of(spec.kind, position, s.regime.a_base, s.regime.e_base, strength, s.rules.sizes)
+    quantity = size.amount
+    if rule == 3 and gross(quantity, reading.price) < s.rules.risk.min_notional_usd:
+        return Skip(rule, ("min_notional",))
+    return PlannedAction(
+        rule=rule,
+        pattern=pattern,
+        decision_type="emergency_exit" if rule == 2 else pattern.category,
+        side="sell",
+        flag=spec.flag,
+        size=size,
+        notional_usd=None,
+        quantity=quantity,
+        caps=(),
+        nudges=strength.nudges,
+        config_version=version,
+        level_price=reading.nearest_level_price if rule == 3 else None,
+        reasons=reasons,
+    )
+
+
+def _buy(s: Situation, rule: int) -> PlannedAction | Skip:
+    position, reading, rules = s.position, s.reading, s.rules
+    refusals = _refusals(s)
+    if refusals:
+        return Skip(rule, refusals)
+    spec = _SPECS[rule]
+    kind = "pool" if rule == 6 and s2_from_pool(position) else spec.kind
+    pattern = generate_canonical_pattern_key("pm", spec.state, spec.motif, "add" if position.trade_id else "entry")
+    strength = apply_pattern_strength_overrides(s.history, pattern, s.scope, reading.ts, holdout=s.holdout_strength)
+    book = s.book()
+    allowance = usd_remaining(book, position.allocation_pct)
+    size = size_of(kind, position, s.regime.a_base, s.regime.e_base, strength, rules.sizes, allowance)
+    capped = limit_buy(size.amount, book, allowance, s.bar_volume_usd, rules.risk)
+    if capped.notional_usd <= 0:
+        return Skip(rule, tuple(f"caps.{name}" for name in capped.caps))
+    return PlannedAction(
+        rule=rule,
+        pattern=pattern,
+        decision_type=pattern.category,
+        side="buy",
+        flag=spec.flag,
+        size=size,
+        notional_usd=capped.notional_usd,
+        quantity=None,
+        caps=capped.caps,
+        nudges=(*s.controls.nudges, *strength.nudges) if rule in GATE_RULES else strength.nudges,
+        config_version=strength.config_version,
+        reasons=_buy_reasons(s, rule, kind),
+    )
+
+
+def _refusals(s: Situation) -> tuple[str, ...]:
+    refusals = []
+    if not attempt_known(s.position, s.rules.pm):
+        refusals.append("no_attempt")
+    if not s.buys_enabled:
+        refusals.append("stop_buy")
+    if s.position.status not in ("watchlist", "active"):
+        refusals.append("not_trading")
+    return tuple(refusals)
+
+
+def _buy_reasons(s: Situation, rule: int, kind: str) -> dict[str, Reason]:
+    reading, report, rules = s.reading, s.report, s.rules.pm
+    reasons: dict[str, Reason] = {
+        "size_kind": kind,
+        "flag_base": report.flags_base.buy_signal or report.flags_base.buy_flag,
+        "ts_score": finite_or_none(reading.ts_score),
+        "sr_boost": finite_or_none(report.sr_boost),
+        "dx": finite_or_none(reading.dx),
+        "edx": finite_or_none(reading.edx),
+    }
+    if kind == "pool":
+        reasons["clears_pool"] = True
+    if rule == 7:
+        reasons["dx_step"] = rules.dx_step_atr * reading.atr
+        reasons["clears_pool"] = s.position.pool.dx_count + 1 >= rules.dx_max
+    return reasons

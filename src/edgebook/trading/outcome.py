@@ -1,0 +1,126 @@
+"""What a closed trade was worth: return, drawdown, reward to risk, and what better timing would have brought
+(trading.md 4.5)."""
+
+from __future__ import annotations
+
+from edgebook.domain.book import Position
+from edgebook.domain.decay import DAY
+from edgebook.domain.errors import TradingError
+from edgebook.domain.strands import TradeSummary
+from edgebook.domain.timeframe import micros, seconds
+from edgebook.market.bars import BarSeries
+from edgebook.trading.rules import OutcomeRules
+
+
+def close_trade(position: Position, path: BarSeries, rules: OutcomeRules) -> TradeSummary:
+    """Summary of the open trade of ``position``, whose last tokens have just been sold or written off.
+
+    ``roi`` = realised / invested, net of fees. ``max_drawdown`` = (entry - lowest low) / entry, not below 0, over bars
+    that open after the first fill's bar and close by the last fill; entry is the price of the first fill. ``rr`` as in
+    `reward_to_risk`.
+
+    Args:
+        path: bars of the position's timeframe around the trade; bars before the entry (up to 10) only serve the best
+            entry. Without bars inside the trade, drawdown and gain are 0.
+
+    Raises:
+        TradingError: no trade is open, or tokens are still held.
+    """
+    ledger, actions = position.ledger, position.actions
+    if not position.trade_id or position.holding or not actions:
+        raise TradingError(f"position {position.id} has no finished trade to close", stage="closure")
+    step = micros(position.timeframe)
+    entry, exit_price, exit_ts = position.entry_price, actions[-1].price, actions[-1].ts
+    inside = path.slice(position.entry_ts + 1, max(position.entry_ts + 1, exit_ts - step + 1))
+    low, high = (float(inside.low.min()), float(inside.high.max())) if len(inside) else (entry, entry)
+    drawdown, gain = max(0.0, (entry - low) / entry), max(0.0, (high - entry) / entry)
+    floor = r_floor(position.entry_atr, entry, position.timeframe, rules)
+    pnl = ledger.extracted - ledger.invested
+    roi = float(pnl / ledger.invested)
+    rr_raw, rr = reward_to_risk(roi, drawdown, floor, rules)
+    around = rules.entry_neighbourhood_bars * step
+    near = path.slice(position.entry_ts - around, min(position.entry_ts + around, exit_ts - step) + 1)
+    best_entry = min(entry, float(near.low.min())) if len(near) else entry
+    best_exit = max(exit_price, high)
+    missed_entry, missed_exit = (entry - best_entry) / (floor * entry), (best_exit - exit_price) / (floor * entry)
+    hold_days = (exit_ts - position.entry_ts) / DAY
+    to_s3 = (position.s3_reached_ts - position.entry_ts) / DAY if position.s3_reached_ts else None
+    return TradeSummary(
+        entry_ts=position.entry_ts,
+        exit_ts=exit_ts,
+        entry_price=entry,
+        exit_price=exit_price,
+        invested_usd=ledger.invested,
+        extracted_usd=ledger.extracted,
+        pnl_usd=pnl,
+        fees_usd=ledger.fees,
+        roi=roi,
+        rr=rr,
+        rr_raw=rr_raw,
+        rr_clipped=rr != rr_raw,
+        r_floor=floor,
+        price_return=(exit_price - entry) / entry,
+        max_drawdown=drawdown,
+        max_gain=gain,
+        outcome_class=outcome_class(rr),
+        hold_bars=(exit_ts - position.entry_ts) // step,
+        hold_days=hold_days,
+        hold_class="short" if hold_days < 7 else "medium" if hold_days <= 30 else "long",
+        time_to_s3_days=to_s3,
+        time_efficiency=1.0 / (1.0 + (hold_days if to_s3 is None else to_s3)),
+        best_entry_price=best_entry,
+        best_exit_price=best_exit,
+        missed_entry_r=missed_entry,
+        missed_exit_r=missed_exit,
+        cf_entry_bucket=improvement_bucket(missed_entry),
+        cf_exit_bucket=improvement_bucket(missed_exit),
+    )
+
+
+def reward_to_risk(roi: float, max_drawdown: float, floor: float, rules: OutcomeRules) -> tuple[float, float]:
+    """``(rr_raw, rr)``: ``roi / max(max_drawdown, floor)``, and the same clipped to [-3, 10]; never infinite (decisions
+    56).
+
+    >>> reward_to_risk(0.05, 0.02, 0.01, OutcomeRules())
+    (2.5, 2.5)
+    >>> reward_to_risk(0.30, 0.0, 0.01, OutcomeRules())[1]
+    10.0
+    """
+    raw = roi / max(max_drawdown, floor)
+    return raw, min(rules.rr_hi, max(rules.rr_lo, raw))
+
+
+def r_floor(entry_atr: float, entry_price: float, timeframe: str, rules: OutcomeRules) -> float:
+    """Smallest risk of a trade as a fraction of its entry: max(1 %, ATR / entry), .5 % below 15m bars (decisions 56).
+
+    >>> r_floor(3.0, 100.0, "1h", OutcomeRules()), r_floor(0.1, 100.0, "1h", OutcomeRules())
+    (0.03, 0.01)
+    >>> r_floor(0.1, 100.0, "5m", OutcomeRules())
+    0.005
+    """
+    least = rules.r_floor_fine if seconds(timeframe) < seconds(rules.fine_below) else rules.r_floor
+    return max(least, entry_atr / entry_price) if entry_atr > 0 else least
+
+
+def outcome_class(rr: float) -> str:
+    """Class of an rr (learning.md 1).
+
+    >>> [outcome_class(x) for x in (2.1, 2.0, 0.5, 0.0, -1.0, -1.1)]
+    ['big_win', 'small_win', 'breakeven', 'breakeven', 'small_loss', 'big_loss']
+    """
+    if rr > 2:
+        return "big_win"
+    if rr > 0.5:
+        return "small_win"
+    if rr >= 0:
+        return "breakeven"
+    return "small_loss" if rr >= -1 else "big_loss"
+
+
+def improvement_bucket(missed_r: float) -> str:
+    """Bucket of an improvement in units of ``r_floor * entry``.
+
+    >>> [improvement_bucket(x) for x in (0.0, 0.5, 1.0, 2.0)]
+    ['none', 'small', 'medium', 'large']
+    """
+    return "none" if missed_r < 0.5 else "small" if missed_r < 1 else "medium" if missed_r < 2 else "large"

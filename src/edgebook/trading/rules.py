@@ -1,0 +1,196 @@
+"""Every number of the trading rules, once, frozen, with its unit in its name (trading.md 7, with the values of
+decisions.md).
+
+Learned numbers are not here: they live in learning's configs and reach the rules as multipliers and gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+
+from edgebook.domain.errors import TradingError
+from edgebook.domain.timeframe import nearest
+
+#: A rest worth less than this, or less than this share of what was bought, is dust: written off, not sold (trading.md
+#: 4.3). These two are laws of the ledger, not settings: the log must fold to the same book under any settings.
+DUST_USD = Decimal(1)
+DUST_SHARE = Decimal("0.001")
+
+BUY_INTENTS: frozenset[str] = frozenset(
+    {"adding_to_position", "research_positive", "new_discovery", "comparison_highlighted", "other_positive"}
+)
+"""Intents that ask for a buy (trading.md 1.4); all others are stored and rejected."""
+
+DEFAULT_SPLITS: Mapping[str, float] = MappingProxyType({"1m": 0.05, "15m": 0.125, "1h": 0.70, "4h": 0.125})
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRules:
+    """Numbers of the decision maker (trading.md 1.5, 1.6; decisions 40, 42).
+
+    Attributes:
+        chains: supported chains.
+        min_curator_score: scores below are rejected.
+        unregistered_passes: whether a curator nobody registered may pass, as ``testing``.
+        score_knots: (score, base allocation in percent), linear between, flat outside.
+        min_pct, max_pct: clamp of the allocation, percent of the book.
+        floor_mcap_usd, floor_liquidity_usd: hard floors; a datum that is present and below blocks.
+        note_volume_usd, note_liquidity_usd: below these the gate passes with a note.
+        splits: share of the allocation per timeframe.
+        pending_days: how long a decision waits for a holding position to close.
+        warn_positions: more active positions than this earn a warning.
+        bars_threshold: closed bars a position needs before it is watched.
+        test_mult: factor of the allocation in test mode.
+    """
+
+    chains: frozenset[str] = frozenset({"exchange", "solana", "ethereum", "base", "bsc"})
+    min_curator_score: float = 0.1
+    new_curator_score: float = 0.6
+    unregistered_passes: bool = True
+    score_knots: tuple[tuple[float, float], ...] = ((0.5, 4.0), (0.6, 6.0), (0.8, 15.0))
+    min_pct: float = 0.1
+    max_pct: float = 20.0
+    floor_mcap_usd: float = 10_000.0
+    floor_liquidity_usd: float = 5_000.0
+    note_volume_usd: float = 100_000.0
+    note_liquidity_usd: float = 20_000.0
+    splits: Mapping[str, float] = field(default_factory=lambda: DEFAULT_SPLITS)
+    pending_days: float = 7.0
+    warn_positions: int = 69
+    bars_threshold: int = 333
+    test_mult: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRules:
+    """Size fractions for a patient, a normal and an aggressive book, linear between ``knots`` and flat outside
+    (trading.md 3.3)."""
+
+    knots: tuple[float, float, float] = (0.15, 0.5, 0.85)
+    s1: tuple[float, float, float] = (0.10, 0.30, 0.50)
+    add: tuple[float, float, float] = (0.05, 0.15, 0.25)
+    pool: tuple[float, float, float] = (0.10, 0.30, 0.60)
+    dx: tuple[float, float, float] = (0.0333, 0.10, 0.20)
+    reclaim: tuple[float, float, float] = (0.10, 0.30, 0.60)
+    trim: tuple[float, float, float] = (0.15, 0.30, 0.60)
+    max_trim: float = 0.9
+    entry_mult_after_payback: float = 0.3
+    trim_mult_steps: tuple[tuple[float, float], ...] = ((0.5, 1.5), (1.0, 1.0), (3.0, 0.3))
+    trim_mult_beyond: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class PmRules:
+    """Switches and cooldowns of the portfolio manager's rules (trading.md 3.4; decisions 9, 57-59)."""
+
+    s1_policy: str = "on_primer"
+    first_dip_enabled: bool = True
+    reclaim_enabled: bool = False
+    pool_only: bool = False
+    trade_mid_attempt: bool = False
+    dx_step_atr: float = 0.5
+    dx_max: int = 3
+    trim_cooldown_bars: int = 3
+    same_level_bars: int = 12
+    same_level_atr: float = 0.5
+    market_family: str = "lowcaps"
+    order_ttl_seconds: int = 60
+
+    def __post_init__(self) -> None:
+        if self.s1_policy not in ("on_primer", "after_breakout"):
+            raise TradingError(
+                f"s1_policy must be on_primer or after_breakout, was {self.s1_policy!r}", stage="settings"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RiskRules:
+    """Hard caps after learning, which learning never widens (trading.md 3.6; decisions 11, 43). Shares are of NAV."""
+
+    min_notional_usd: Decimal = Decimal(5)
+    cash_reserve: Decimal = Decimal("0.05")
+    max_exposure: Decimal = Decimal(1)
+    per_token: Decimal = Decimal("0.20")
+    participation: Decimal = Decimal("0.05")
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRules:
+    """Numbers of episodes and windows (trading.md 5; decisions 28). Distances in ATR, gaps in bars."""
+
+    max_samples: int = 12
+    s1_halo_extra_atr: float = 0.5
+    void_gap_bars: int = 3
+    virtual_trims: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRules:
+    """Numbers of the outcome of a trade (trading.md 4.5; decisions 56)."""
+
+    rr_lo: float = -3.0
+    rr_hi: float = 10.0
+    r_floor: float = 0.01
+    r_floor_fine: float = 0.005
+    fine_below: str = "15m"
+    entry_neighbourhood_bars: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TradingRules:
+    """All rules of one book. ``holdout`` is the share of decisions or attempts that run without overrides (decisions 6,
+    46)."""
+
+    book: str = "paper"
+    starting_cash_usd: Decimal = Decimal(100_000)
+    timeframes: tuple[str, ...] = ("1m", "15m", "1h", "4h")
+    holdout: float = 0.10
+    dm: DecisionRules = field(default_factory=DecisionRules)
+    sizes: SizeRules = field(default_factory=SizeRules)
+    pm: PmRules = field(default_factory=PmRules)
+    risk: RiskRules = field(default_factory=RiskRules)
+    episodes: EpisodeRules = field(default_factory=EpisodeRules)
+    outcome: OutcomeRules = field(default_factory=OutcomeRules)
+
+
+def timeframe_splits(timeframes: Iterable[str], table: Mapping[str, float] = DEFAULT_SPLITS) -> dict[str, float]:
+    """Share of an allocation per timeframe, renormalised over ``timeframes`` (decisions 8); sums to 1.
+
+    A timeframe without its own row takes the nearest row in log duration, ties to the coarser (decisions 44).
+
+    Raises:
+        TradingError: no timeframe, or all their shares are 0.
+
+    >>> timeframe_splits(["1m", "15m", "1h", "4h"])
+    {'1m': 0.05, '15m': 0.125, '1h': 0.7, '4h': 0.125}
+    >>> timeframe_splits(["5m", "15m"])
+    {'5m': 0.5, '15m': 0.5}
+    """
+    raw = {tf: table[tf] if tf in table else table[nearest(tf, table)] for tf in timeframes}
+    total = sum(raw.values())
+    if total <= 0:
+        raise TradingError("an allocation needs at least one timeframe with a share above 0", stage="dm")
+    return {tf: share / total for tf, share in raw.items()}
+
+
+def interpolate(knots: Iterable[tuple[float, float]], x: float) -> float:
+    """Piecewise linear through ascending ``(x, y)`` knots, flat outside them.
+
+    >>> interpolate([(0.5, 4.0), (1.0, 6.0), (2.0, 16.0)], 1.5)
+    11.0
+    >>> interpolate([(0.5, 4.0), (0.6, 6.0)], 0.1), interpolate([(0.5, 4.0), (0.6, 6.0)], 1.0)
+    (4.0, 6.0)
+    """
+    previous: tuple[float, float] | None = None
+    y = 0.0
+    for knot_x, y in knots:
+        if x <= knot_x:
+            if previous is None:
+                return y
+            x0, y0 = previous
+            return y0 + (y - y0) * (x - x0) / (knot_x - x0)
+        previous = (knot_x, y)
+    return y

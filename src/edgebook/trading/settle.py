@@ -1,0 +1,241 @@
+"""After the order: what a fill, a refusal or an expiry does, and the closing of a finished trade (trading.md
+4.4-4.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from edgebook.domain.book import Decision, Order, Position
+from edgebook.domain.decay import DAY
+from edgebook.domain.errors import TradingError
+from edgebook.domain.ids import stable_id
+from edgebook.domain.reading import MarketReading
+from edgebook.domain.strands import OrderExpired, OrderFilled, OrderRejected, Payload, PositionClosed, Strand
+from edgebook.market.bars import BarSeries
+from edgebook.trading.decision import status_strand
+from edgebook.trading.outcome import close_trade
+from edgebook.trading.position import evolve, gross
+from edgebook.trading.rules import TradingRules
+
+#: A buy that used less than this share of its USD was filled in part.
+_WHOLE = Decimal("0.999")
+
+
+class ExecutionLike(Protocol):
+    """What a broker says became of an order."""
+
+    @property
+    def status(self) -> str:
+        """``filled``, ``partial``, ``rejected``, ``expired`` or ``open``."""
+        ...
+
+    @property
+    def quantity(self) -> Decimal:
+        """Tokens filled."""
+        ...
+
+    @property
+    def price(self) -> float:
+        """Average price of the fill."""
+        ...
+
+    @property
+    def fee_usd(self) -> Decimal:
+        """Fee in USD."""
+        ...
+
+    @property
+    def slippage_bps(self) -> float:
+        """Against the quote, basis points."""
+        ...
+
+    @property
+    def ts(self) -> int:
+        """When it was filled, microseconds UTC."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it was refused, "" otherwise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What an execution led to.
+
+    Attributes:
+        strands: ``order_filled``, ``order_rejected`` or ``order_expired``; empty while the order is still open.
+        position: the position after them.
+        close_reason: not empty when the fill finished the trade: `closure` is due, in the same transaction.
+    """
+
+    strands: tuple[Strand, ...]
+    position: Position
+    close_reason: str
+
+
+def fill(
+    position: Position,
+    order: Order,
+    execution: ExecutionLike,
+    *,
+    now: int,
+    correlation_id: str = "",
+    config_version: int = 0,
+    regime_snapshot_id: str = "",
+) -> Settled:
+    """Book what the broker reported about ``order``. A trade closes on the fill of its rule 1 exit (decisions 59).
+
+    Args:
+        config_version: version in force now; the first fill of a trade pins its trims to it.
+
+    Raises:
+        TradingError: the order is not the one this position waits for, or the report makes no sense.
+    """
+    planned = position.planned
+    if planned is None or planned.action.strand_id != order.action_id:
+        raise TradingError(
+            f"order {order.client_id} is not what position {position.id} waits for",
+            stage="settle",
+            correlation_id=correlation_id,
+        )
+    if execution.status == "open":
+        return Settled((), position, "")
+    payload = _result(order, execution)
+    filled = isinstance(payload, OrderFilled)
+    trade_id = position.trade_id or (stable_id("trade", order.action_id) if filled else "")
+    strand = Strand(
+        id=stable_id(payload.kind, order.client_id),
+        payload=payload,
+        ts_event=execution.ts if filled else now,
+        ts_recorded=now,
+        module="pm",
+        symbol=position.symbol,
+        timeframe=position.timeframe,
+        position_id=position.id,
+        trade_id=trade_id,
+        correlation_id=correlation_id,
+        causation_id=order.action_id,
+        config_version=config_version,
+        arm=planned.action.arm,
+        scope=planned.action.scope,
+        regime_snapshot_id=regime_snapshot_id,
+        tags=(payload.kind, order.decision_type),
+    )
+    after = evolve(position, strand)
+    closes = filled and order.rule == 1 and not after.holding
+    return Settled((strand,), after, (after.exit_reason or "attempt_over") if closes else "")
+
+
+def _result(order: Order, execution: ExecutionLike) -> Payload:
+    if execution.status in ("filled", "partial"):
+        return OrderFilled(
+            client_id=order.client_id,
+            action_id=order.action_id,
+            side=order.side,
+            decision_type=order.decision_type,
+            rule=order.rule,
+            quantity=execution.quantity,
+            price=execution.price,
+            fee_usd=execution.fee_usd,
+            slippage_bps=execution.slippage_bps,
+            partial=_is_partial(order, execution),
+            bar_ts_open=execution.ts,
+        )
+    if execution.status == "rejected":
+        return OrderRejected(order.client_id, order.action_id, order.side, order.decision_type, execution.reason)
+    if execution.status == "expired":
+        return OrderExpired(order.client_id, order.action_id, order.side, order.decision_type, execution.reason)
+    raise TradingError(
+        f"order {order.client_id} came back {execution.status!r}; known are filled, partial, rejected, expired, open",
+        stage="settle",
+    )
+
+
+def _is_partial(order: Order, execution: ExecutionLike) -> bool:
+    if execution.status == "partial":
+        return True
+    if order.quantity is not None:
+        return execution.quantity < order.quantity
+    paid = gross(execution.quantity, execution.price) + execution.fee_usd
+    return order.notional_usd is not None and paid < order.notional_usd * _WHOLE
+
+
+def over(position: Position, reading: MarketReading) -> str:
+    """Why a flat position with an open trade must close now, "" if it need not: its attempt has ended (trading.md
+    4.4)."""
+    if not position.trade_id or position.holding or position.planned is not None:
+        return ""
+    if reading.state != "S0" and position.attempt_id:
+        return ""
+    return reading.exit_reason or position.exit_reason or "attempt_over"
+
+
+def restless(position: Position) -> bool:
+    """Whether the position must be ticked on every bar, interesting or not: an exit is unfinished or a closure
+    overdue."""
+    return position.status == "closing" or bool(position.trade_id and not position.attempt_id)
+
+
+def closure(
+    position: Position,
+    path: BarSeries,
+    *,
+    reason: str,
+    now: int,
+    decision: Decision | None,
+    rules: TradingRules,
+    pending: Decision | None = None,
+    cause_id: str = "",
+    config_version: int = 0,
+    regime_snapshot_id: str = "",
+) -> tuple[Strand, ...]:
+    """Close the finished trade of a flat position: ``position_closed`` with all its actions, then ``position_status``.
+
+    Args:
+        path: bars of the position's timeframe from 10 bars before the entry to now.
+        reason: exit reason, as the engine named it.
+        decision: the decision the trade ran under; its curator and context travel with the close.
+        pending: the decision that waits; taken up if it is not older than ``pending_days`` (decisions 41), else
+            dropped.
+        cause_id: strand that finished the trade.
+
+    The id of ``position_closed`` is that of the trade: a second closing writes nothing new.
+    """
+    payload = PositionClosed(
+        chain=position.chain,
+        contract=position.contract,
+        decision_id=position.decision_id,
+        curator_id=decision.curator_id if decision else "",
+        first_under_decision=not position.decision_used,
+        allocation_pct=position.allocation_pct,
+        exit_reason=reason,
+        decision_type=position.actions[-1].decision_type if position.actions else "",
+        entry_context=dict(decision.entry_context) if decision else {},
+        summary=close_trade(position, path, rules.outcome),
+        actions=position.actions,
+    )
+    closed = Strand(
+        id=stable_id("position_closed", position.trade_id),
+        payload=payload,
+        ts_event=now,
+        ts_recorded=now,
+        module="pm",
+        symbol=position.symbol,
+        timeframe=position.timeframe,
+        position_id=position.id,
+        trade_id=position.trade_id,
+        correlation_id=decision.signal_id if decision else "",
+        causation_id=cause_id or position.actions[-1].strand_id,
+        config_version=config_version,
+        arm=position.actions[0].arm,
+        scope=position.actions[0].scope,
+        regime_snapshot_id=regime_snapshot_id,
+        tags=("position_closed", reason),
+    )
+    fresh = pending if pending is not None and now - position.pending_since <= rules.dm.pending_days * DAY else None
+    why = "decision_taken_up" if fresh else "trade_closed"
+    return closed, status_strand(position, status="watchlist", reason=why, cause=closed, decision=fresh)

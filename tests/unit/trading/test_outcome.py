@@ -1,0 +1,103 @@
+"""Outcome of a trade: rr with its floor and clip, the path it is measured on, classes (trading.md 4.5; decisions
+56)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from edgebook.domain.errors import TradingError
+from edgebook.market.bars import BarSeries
+from edgebook.trading.outcome import close_trade, reward_to_risk
+from edgebook.trading.rules import OutcomeRules
+
+RULES = OutcomeRules()
+
+
+@pytest.fixture
+def sold(w, world):
+    """Bought at 100 (ATR 1), sold at 110 four bars later: the position just before its closure."""
+    closed = []
+    world.close = lambda reason: closed.append(world.position)
+    world.s1_buy()
+    world.bar("S2", 104.0)
+    world.bar("S3", 108.0)
+    world.over("S3", 110.0)
+    world.bar("S0", 110.0)
+    return closed[0]
+
+
+def path(w, first, lows, highs, start):
+    """Hourly bars from ``start`` on with these lows and highs."""
+    n = len(lows)
+    opened = start + w.HOUR * np.arange(n)
+    middle = (np.array(lows) + np.array(highs)) / 2
+    return BarSeries("TOKUSDT", "1h", opened, middle, np.array(highs), np.array(lows), middle, np.ones(n))
+
+
+def test_a_hand_checked_trade(w, sold):
+    """Entry 100, exit 110 (roi 10 %), lowest low 96 after the entry bar: drawdown 4 %, rr 2.5."""
+    bars = path(w, None, [90.0, 99.0, 96.0, 105.0, 80.0], [101.0, 104.0, 112.0, 111.0, 200.0], sold.entry_ts)
+    s = close_trade(sold, bars, RULES)
+    assert s.roi == pytest.approx(0.10)
+    assert (s.entry_price, s.exit_price, s.price_return) == (100.0, 110.0, pytest.approx(0.10))
+    assert s.max_drawdown == pytest.approx(0.04)
+    assert s.max_gain == pytest.approx(0.12)
+    assert (s.rr, s.rr_raw, s.rr_clipped) == (pytest.approx(2.5), pytest.approx(2.5), False)
+    assert (s.r_floor, s.outcome_class, s.hold_class) == (pytest.approx(0.01), "big_win", "short")
+    assert s.hold_bars == 3
+    assert s.pnl_usd == s.extracted_usd - s.invested_usd == Decimal("300")
+
+
+def test_the_entry_bar_and_later_bars_do_not_count(w, sold):
+    """The entry bar's low may precede the fill, bars after the last fill are the future: neither is in the drawdown."""
+    inside = close_trade(sold, path(w, None, [50.0, 99.5, 99.5, 10.0], [101.0] * 4, sold.entry_ts), RULES)
+    assert inside.max_drawdown == pytest.approx(0.005)
+
+
+def test_the_floor_is_one_atr(w, sold):
+    """Without a deeper drawdown the risk is ATR / entry: 3 % -> rr 10 / 3."""
+    s = close_trade(replace(sold, entry_atr=3.0), path(w, None, [100.0] * 4, [101.0] * 4, sold.entry_ts), RULES)
+    assert s.rr == pytest.approx(10 / 3)
+
+
+def test_no_bars_means_no_drawdown_not_an_error(w, sold):
+    """Missing bars never block a closure."""
+    nothing = path(w, None, [100.0], [101.0], sold.entry_ts + 1000 * w.HOUR)
+    assert close_trade(sold, nothing, RULES).max_drawdown == 0.0
+
+
+def test_best_entry_looks_ten_bars_around(w, sold):
+    """A low of 97 before the entry: 3 floors of 1 % better."""
+    lows = [80.0, 97.0, *[99.0] * 13]
+    s = close_trade(sold, path(w, None, lows, [101.0] * 15, sold.entry_ts - 11 * w.HOUR), RULES)
+    assert (s.best_entry_price, s.missed_entry_r, s.cf_entry_bucket) == (97.0, pytest.approx(3.0), "large")
+
+
+def test_best_exit_is_the_highest_high_of_the_trade(w, sold):
+    s = close_trade(sold, path(w, None, [99.0] * 4, [111.5] * 4, sold.entry_ts), RULES)
+    assert (s.best_exit_price, s.missed_exit_r, s.cf_exit_bucket) == (111.5, pytest.approx(1.5), "medium")
+
+
+def test_time_efficiency_uses_time_to_s3_where_there_is_one(w, sold):
+    """1 / (1 + days to S3): the trade saw S3 3 hours after its fill; without S3 the holding time counts."""
+    bars = path(w, None, [99.0] * 4, [101.0] * 4, sold.entry_ts)
+    days = (sold.s3_reached_ts - sold.entry_ts) / (24 * w.HOUR)
+    assert days == pytest.approx(2 / 24)
+    assert close_trade(sold, bars, RULES).time_efficiency == pytest.approx(1 / (1 + days))
+    assert close_trade(replace(sold, s3_reached_ts=0), bars, RULES).time_efficiency == pytest.approx(1 / (1 + 3 / 24))
+
+
+@pytest.mark.parametrize(("roi", "rr"), [(-0.5, -3.0), (5.0, 10.0), (0.02, 2.0), (-0.01, -1.0)])
+def test_rr_is_clipped_and_never_infinite(roi, rr):
+    assert reward_to_risk(roi, 0.0, 0.01, RULES)[1] == pytest.approx(rr)
+
+
+def test_an_open_trade_cannot_be_closed(w, sold, world):
+    """Tokens held, or no trade at all: refused."""
+    bars = path(w, None, [99.0], [101.0], sold.entry_ts)
+    with pytest.raises(TradingError, match="no finished trade"):
+        close_trade(w.position(), bars, RULES)
