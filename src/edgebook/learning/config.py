@@ -1,0 +1,90 @@
+"""Every constant of learning, once, with its unit in its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LearningConfig:
+    """Constants of the learning side; defaults are the settled ones (decisions 12-19, 29, 50-53).
+
+    ``*_nats`` are natural-log likelihood ratios; ``*_r`` are in R; ``*_hours`` hours; kappas are log-multiplier per R.
+    """
+
+    # statistics: how deep the lattice of scope subsets goes (learning.md 3)
+    trade_depth_dims: int = 2
+    tuning_depth_dims: int = 1
+    baseline_pseudo_trades: float = 10.0
+
+    # when a family is fitted again (decisions 18)
+    refit_min_new: int = 5
+    refit_min_new_share: float = 0.05
+
+    # the fit (decisions 16, 52, 53)
+    fit_min_observations: int = 20
+    winsor_share: float = 0.01
+    gate_on_nats: float = 1.35
+    gate_off_nats: float = 0.5
+    pair_gate_on_nats: float = 2.0
+    pair_gate_off_nats: float = 0.75
+    market_gate_on_nats: float = 2.7
+    market_gate_off_nats: float = 1.0
+    market_min_trades: int = 300
+    market_min_episodes: int = 8
+    market_agreement: float = 0.8
+    market_neighbour_hours: float = 6.0
+    pair_min_trades: int = 150
+    pair_min_cell: int = 5
+    pair_fit_cost_nats: float = 0.5
+    pairs_max: int = 12
+    pair_min_inclusion: float = 0.05
+    exit_min_observations: int = 20
+
+    # effect to lever (decisions 12, 51)
+    kappa_candidate_per_r: float = 1.0
+    kappa_claimed_per_r: float = 2.0
+    size_log_share: float = 0.75
+    min_log_target: float = 0.002
+    max_lessons_per_family: int = 500
+
+    # claims (decisions 4)
+    claim_lfsr: float = 0.05
+
+    # half-lives of evidence; applied at run time only (learning.md 5)
+    pm_strength_half_life_hours: float = 720.0
+    dm_alloc_half_life_hours: float = 1440.0
+    pm_tuning_half_life_hours: float = 1080.0
+
+    # tuning votes (learning.md 4; decisions 29)
+    tuning_min_episodes: int = 10
+    tuning_min_score: float = 0.05
+    tuning_min_support: float = 5.0
+    tuning_pseudo_votes: float = 5.0
+    tuning_full_support: float = 25.0
+    tuning_hurdle_pseudo_windows: float = 25.0
+    tuning_design_effect: float = 2.0
+    tuning_alpha: float = 0.10
+    tuning_boundary_votes: float = 10.0
+    payoff_pseudo_windows: float = 10.0
+    payoff_prior_win_r: float = 2.0
+    payoff_prior_loss_r: float = 1.0
+
+    def half_life_hours(self, lesson_type: str) -> float:
+        """Default half-life of a lesson type's evidence.
+
+        >>> LearningConfig().half_life_hours("dm_alloc")
+        1440.0
+        """
+        return {
+            "pm_strength": self.pm_strength_half_life_hours,
+            "dm_alloc": self.dm_alloc_half_life_hours,
+            "pm_tuning": self.pm_tuning_half_life_hours,
+        }[lesson_type]
+
+    def kappa(self, claimed: bool) -> float:
+        """Log-multiplier per R: 1 while a candidate, 2 once claimed (decisions 51)."""
+        return self.kappa_claimed_per_r if claimed else self.kappa_candidate_per_r
+
+
+DEFAULT = LearningConfig()
