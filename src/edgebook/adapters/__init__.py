@@ -1,0 +1,1 @@
+"""Adapters: databases, feeds, brokers and files; the only code that touches the outside."""
