@@ -1,4 +1,5 @@
-"""Turn the system on: settings, bootstrap, `start_pm_jobs()` inside the driver, the screen. The same as ``edgebook run``."""
+"""Turn the system on: settings, bootstrap, `start_pm_jobs()` inside the driver, the screen. The same as ``edgebook
+run``."""
 
 from __future__ import annotations
 

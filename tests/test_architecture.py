@@ -49,7 +49,19 @@ TABLE: dict[str, Row] = {
         ("domain", "market.bars", "overrides.record", "learning.lattice", "ports"),
         # tables and migrations, files, the canonical encoder, the log, arrays of bars; clients of feeds, brokers, Spark
         # of a feed, and the simulator's kernels
-        ("sqlalchemy", "alembic", "psycopg", "duckdb", "orjson", "structlog", "numpy", "numba", "ccxt", "apprise", "pyspark"),
+        (
+            "sqlalchemy",
+            "alembic",
+            "psycopg",
+            "duckdb",
+            "orjson",
+            "structlog",
+            "numpy",
+            "numba",
+            "ccxt",
+            "apprise",
+            "pyspark",
+        ),
     ),
     "runtime": Row(
         (*CORE, "adapters", "api"),

@@ -1,12 +1,12 @@
 """The desk: what a job works with. It gathers inputs through ports and applies results; it decides nothing.
 
-Everything durable goes through ``uow``. The indices kept here (open orders, positions that need a look, what is fresh) can be
-derived from the tables at any time and are, when the desk is set up.
+Everything durable goes through ``uow``. The indices kept here (open orders, positions that need a look, what is
+fresh) can be derived from the tables at any time and are, when the desk is set up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +15,15 @@ from edgebook.domain.errors import EdgebookError, PortError
 from edgebook.domain.evidence import ConfigRow, ConfigVersion, DeadLetter, FamilyFit, Lesson, split_family
 from edgebook.domain.ids import stable_id
 from edgebook.domain.regime import Regime
-from edgebook.domain.strands import ConfigChanged, JobCompleted, OrderExpired, OrderFilled, OrderRejected, PmAction, Strand
+from edgebook.domain.strands import (
+    ConfigChanged,
+    JobCompleted,
+    OrderExpired,
+    OrderFilled,
+    OrderRejected,
+    PmAction,
+    Strand,
+)
 from edgebook.learning.config import LearningConfig
 from edgebook.learning.lessons import FamilyInput
 from edgebook.overrides.history import ConfigHistory
@@ -25,6 +33,7 @@ from edgebook.trading.position import position_id
 from edgebook.trading.risk import BookView
 from edgebook.trading.rules import TradingRules
 from edgebook.trading.settle import restless
+from edgebook.trading.tick import awake
 
 AGGREGATED = frozenset({"position_closed", "uptrend_episode_summary"})
 """Kinds of strand that learning folds into statistics."""
@@ -33,6 +42,10 @@ _NEXT = {
     "lesson_builder_pm": ("override_materializer",),
     "lesson_builder_dm": ("override_materializer",),
 }
+
+
+def _ignore(strand: Strand) -> None:
+    """Nobody listens."""
 
 
 class Desk:
@@ -62,6 +75,7 @@ class Desk:
         off = () if learning_on else ("dm", "strength", "tuning")
         versions = sorted(uow.config_versions.values(), key=lambda v: v.version)
         self.history = ConfigHistory.from_versions(versions, neutral_channels=off)
+        self.listener: Callable[[Strand], None] = _ignore
         self.opening = Account(rules.book, rules.starting_cash_usd)
         self.orders = {o.client_id: o for o in uow.orders.values() if o.status == "planned"}
         self.attention: dict[str, set[str]] = {}
@@ -86,6 +100,7 @@ class Desk:
             if strand.seq <= before:
                 continue
             project(self.uow, strand, self.opening)
+            self.listener(strand)
             if strand.position_id:
                 self._follow(strand)
             if strand.kind in AGGREGATED:
@@ -94,13 +109,20 @@ class Desk:
     def strand(self, payload: JobCompleted | ConfigChanged, now: int, *key: str | int) -> Strand:
         """A strand of the system itself, with an id made of its kind and ``key``."""
         return Strand(
-            stable_id(payload.kind, *key), payload, now, now, module="learning", config_version=self.history.current_version
+            stable_id(payload.kind, *key),
+            payload,
+            now,
+            now,
+            module="learning",
+            config_version=self.history.current_version,
         )
 
     def bury(self, error: EdgebookError, *, content: str, stage: str, now: int, correlation_id: str = "") -> None:
         """Keep what could not be processed, with its reason (architecture law 7)."""
         ident = stable_id("dead", stage, content, error.message)
-        self.uow.dead_letters.put(DeadLetter(ident, stage, error.message, content, now, correlation_id or error.correlation_id))
+        self.uow.dead_letters.put(
+            DeadLetter(ident, stage, error.message, content, now, correlation_id or error.correlation_id)
+        )
 
     def watermark(self, consumer: str) -> int:
         """How far ``consumer`` has read the log."""
@@ -136,15 +158,19 @@ class Desk:
 
     def due(self, timeframe: str, now: int) -> Iterator[tuple[Position, PmMemory]]:
         """Positions of ``timeframe`` whose bar closes at ``now`` and that have something to look at."""
-        watched = self._watched
-        idents = [watched[s, timeframe] for s in self.market.due(timeframe, now) if (s, timeframe) in watched]
-        extra = self.attention.get(timeframe)
-        if extra:
-            idents += sorted(extra.difference(idents))
-        for ident in idents:
-            position = self.position(ident)
-            if position.status not in ("paused", "archived"):
-                yield position, self.uow.memory.get(ident) or PmMemory(ident)
+        extra = set(self.attention.get(timeframe, ()))
+        for symbol, events in self.market.due(timeframe, now):
+            ident = self._watched.get((symbol, timeframe))
+            if ident is None:
+                continue
+            position, memory = self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
+            if ident in extra:
+                extra.discard(ident)
+                yield position, memory
+            elif awake(position, memory, events, now, self.rules):
+                yield position, memory
+        for ident in sorted(extra):
+            yield self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
 
     def open_orders(self) -> list[Order]:
         """Open orders in the order they were planned."""

@@ -1,10 +1,12 @@
-"""The loop on one page: every step of the system, in the order the data travels, and the JOBS table that schedules them.
+"""The loop on one page: every step of the system, in the order the data travels, and the JOBS table that schedules
+them.
 
-Each job has three paragraphs: gather through ports, call a pure function that decides, apply (append strands, put rows). No rule
-lives here. All of a job's writes belong to one transaction; running any of them twice changes nothing.
+Each job has three paragraphs: gather through ports, call a pure function that decides, apply (append strands, put
+rows). No rule lives here. All of a job's writes belong to one transaction; running any of them twice changes nothing.
 
     ingest_signal -> decision_maker -> pm_core_tick -> settle_orders -> (strands)
-    (strands) -> run_aggregator -> build_lessons_from_pattern_scope_stats -> run_materializer -> overrides, at the next tick
+    (strands) -> run_aggregator -> build_lessons_from_pattern_scope_stats -> run_materializer -> overrides, at the
+    next tick
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ MICROS = 1_000_000
 ENTRY_MARGIN_BARS = 11
 
 
-# ---- LIVE: signal -> decision -> position -> actions -> fills -> outcome ----------------------------------------------------
+# ---- LIVE: signal -> decision -> position -> actions -> fills -> outcome
+# ----------------------------------------------------
 
 
 def ingest_signal(desk: Desk, line: str, now: int) -> Counts:
@@ -52,7 +55,8 @@ def ingest_signal(desk: Desk, line: str, now: int) -> Counts:
 
 
 def decision_maker(desk: Desk, now: int) -> Counts:
-    """Decide every signal after the watermark; decision, positions and watermark in one transaction (trading.md 1.7)."""
+    """Decide every signal after the watermark; decision, positions and watermark in one transaction (trading.md
+    1.7)."""
     counts = {"read": 0, "applied": 0, "failed": 0}
     mark = desk.watermark("decision_maker")
     for signal in desk.uow.log.read(mark, ["social_lowcap"]):
@@ -169,7 +173,8 @@ def _close(desk: Desk, ident: str, reason: str, now: int, snapshot_id: str = "",
     )
 
 
-# ---- LEARN: strands -> statistics -> lessons -> overrides -------------------------------------------------------------------
+# ---- LEARN: strands -> statistics -> lessons -> overrides
+# -------------------------------------------------------------------
 
 
 def run_aggregator(desk: Desk, slot: int) -> Counts:
@@ -202,12 +207,11 @@ def run_aggregator(desk: Desk, slot: int) -> Counts:
 
 
 def build_lessons_from_pattern_scope_stats(desk: Desk, slot: int, module: str) -> Counts:
-    """Turn statistics into lessons of one module; families without enough new evidence keep theirs (mission 4; hourly)."""
+    """Turn statistics into lessons of one module; families without enough new evidence keep theirs (mission 4;
+    hourly)."""
     fits = {fit.family: fit for fit in desk.families(module)}
     roots = {key: desk.uow.stats.get(root_key(key)) for key in fits}
-    families = {
-        key: desk.family_input(key) for key, fit in fits.items() if due(fit, _count(roots[key]), desk.learning)
-    }
+    families = {key: desk.family_input(key) for key, fit in fits.items() if due(fit, _count(roots[key]), desk.learning)}
     gates = [p for p in EPISODE_PATTERN.values() if module == "pm" and _gates_due(desk, p, fits, roots)]
     if not families and not gates:
         return {"read": 0}
@@ -223,10 +227,14 @@ def build_lessons_from_pattern_scope_stats(desk: Desk, slot: int, module: str) -
         _put_lessons(desk, tuned)
         counts |= {f"tuning_{name}": count for name, count in tuned.counts.items()}
 
-    return _completed(desk, f"lesson_builder_{module}", slot, desk.watermark("pattern_scope_aggregator"), counts, changed=True)
+    return _completed(
+        desk, f"lesson_builder_{module}", slot, desk.watermark("pattern_scope_aggregator"), counts, changed=True
+    )
 
 
-def _gates_due(desk: Desk, pattern: Pattern, fits: Mapping[str, FamilyFit], roots: Mapping[str, StatRow | None]) -> bool:
+def _gates_due(
+    desk: Desk, pattern: Pattern, fits: Mapping[str, FamilyFit], roots: Mapping[str, StatRow | None]
+) -> bool:
     key = family_key("pm", *pattern)
     return key in fits and tuning_due(fits[key], roots[key], desk.learning)
 
@@ -243,7 +251,8 @@ def _put_lessons(desk: Desk, built: Built) -> None:
 
 
 def run_materializer(desk: Desk, slot: int) -> Counts:
-    """Write the lessons that act into ``learning_configs``; a changed document is a new version, in force at once (mission 4; hourly)."""
+    """Write the lessons that act into ``learning_configs``; a changed document is a new version, in force at once
+    (mission 4; hourly)."""
     result = materialize(desk.uow.lessons.values(), desk.documents(), now=slot)
     if not result.changed:
         return {"read": sum(result.counts.values())}
@@ -251,7 +260,9 @@ def run_materializer(desk: Desk, slot: int) -> Counts:
     desk.install(ConfigVersion(result.version, slot, result.dm, result.pm, result.content_hash))
     change = ConfigChanged(result.version, result.counts, result.content_hash, "learning_system")
     desk.record([desk.strand(change, slot, result.version)])
-    return _completed(desk, "override_materializer", slot, desk.watermark("pattern_scope_aggregator"), result.counts, changed=True)
+    return _completed(
+        desk, "override_materializer", slot, desk.watermark("pattern_scope_aggregator"), result.counts, changed=True
+    )
 
 
 def count_bars(desk: Desk, slot: int) -> Counts:
@@ -281,7 +292,8 @@ def _completed(desk: Desk, job: str, slot: int, watermark: int, counts: Mapping[
     return dict(counts)
 
 
-# ---- THE TABLE --------------------------------------------------------------------------------------------------------------
+# ---- THE TABLE
+# --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

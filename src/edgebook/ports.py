@@ -1,4 +1,5 @@
-"""Ports: what the loop needs from the world outside, as Protocols. Adapters keep these promises; one contract suite tests them."""
+"""Ports: what the loop needs from the world outside, as Protocols. Adapters keep these promises; one contract suite
+tests them."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from edgebook.domain.evidence import (
     ConfigRow,
     ConfigVersion,
     DeadLetter,
+    Fact,
     FamilyFit,
     JobRun,
     Lesson,
@@ -53,13 +55,14 @@ class Table(Protocol[R]):
 
 
 class StrandLog(Protocol):
-    """The append-only log. Appends are serialised; ``seq`` has no gaps; every strand carries the hash of the chain up to it."""
+    """The append-only log. Appends are serialised; ``seq`` has no gaps; every strand carries the hash of the chain up
+    to it."""
 
     def append(self, strands: Sequence[Strand]) -> Sequence[Strand]:
         """Append in order; returns them with ``seq`` and ``hash``.
 
-        A strand whose id is already there is returned as stored and not written again; the same id with other content raises
-        StrandError.
+        A strand whose id is already there is returned as stored and not written again; the same id with other content
+        raises StrandError.
         """
         ...
 
@@ -86,7 +89,8 @@ class StrandLog(Protocol):
 
 
 class UnitOfWork(Protocol):
-    """Everything durable, in one transaction. ``commit`` makes all of it durable at once; leaving without commit undoes all."""
+    """Everything durable, in one transaction. ``commit`` makes all of it durable at once; leaving without commit
+    undoes all."""
 
     log: StrandLog
     positions: Table[Position]
@@ -106,6 +110,7 @@ class UnitOfWork(Protocol):
     watermarks: Table[Watermark]
     runs: Table[JobRun]
     dead_letters: Table[DeadLetter]
+    meta: Table[Fact]
 
     def commit(self) -> None:
         """Make everything since the last commit durable, atomically."""
@@ -201,8 +206,9 @@ class Broker(Protocol):
 class MarketReader(Protocol):
     """What the tape says. Everything returned for time T is known at T."""
 
-    def due(self, timeframe: str, now: int) -> Sequence[str]:
-        """Symbols whose bar of ``timeframe`` closes at ``now`` and needs a look (a live reader may name all)."""
+    def due(self, timeframe: str, now: int) -> Sequence[tuple[str, int]]:
+        """Symbols whose bar of ``timeframe`` closes at ``now``, each with the bar's events (bits of
+        `domain.reading`)."""
         ...
 
     def reading(self, symbol: str, timeframe: str, now: int) -> MarketReading | None:

@@ -1,9 +1,19 @@
-"""The one fold from strand to rows of the book: live and rebuild both use it, so they cannot differ (architecture law 1)."""
+"""The one fold from strand to rows of the book: live and rebuild both use it, so they cannot differ (architecture law
+1)."""
 
 from __future__ import annotations
 
 from edgebook.domain.book import Account
-from edgebook.domain.strands import DecisionLowcap, OrderExpired, OrderFilled, OrderRejected, PmAction, PositionClosed, SocialLowcap, Strand
+from edgebook.domain.strands import (
+    DecisionLowcap,
+    OrderExpired,
+    OrderFilled,
+    OrderRejected,
+    PmAction,
+    PositionClosed,
+    SocialLowcap,
+    Strand,
+)
 from edgebook.ports import UnitOfWork
 from edgebook.trading.curators import evolve_curator
 from edgebook.trading.decision import decision_row

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+# One thread per process: the kernels are small, and more threads could change the last digits of a fit. Before numpy
+# loads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from edgebook.cli.app import app
 from edgebook.domain.errors import EdgebookError

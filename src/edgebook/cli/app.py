@@ -46,7 +46,9 @@ def run(
     signals: Annotated[Path | None, typer.Option(help="Social signals (JSONL) for a parquet feed.")] = None,
     regime_bars: Annotated[Path | None, typer.Option(help="Bars of regime drivers for a parquet feed.")] = None,
     speed: Annotated[float | None, typer.Option(help="Simulated seconds per second.")] = None,
-    until: Annotated[str | None, typer.Option(help="Stop at this time: ISO, or days from the start such as 14d.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Stop at this time: ISO, or days from the start such as 14d.")
+    ] = None,
     timeframes: Annotated[str | None, typer.Option(help="Comma-separated, e.g. 1h,4h.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated market.")] = None,
     port: Annotated[int | None, typer.Option(help="Loopback port of the ingress; 0 picks one.")] = None,
@@ -73,7 +75,9 @@ def backtest(
     learning: Annotated[str, typer.Option(help="on, off or both.")] = "on",
     seed: Annotated[int | None, typer.Option(help="Seed; recorded in the settings.")] = None,
     db: Annotated[str | None, typer.Option("--db", help="Database URL; default a temporary one.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Directory for report.json, trades.csv and equity.png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory for report.json, trades.csv and equity.png.")
+    ] = None,
     settings: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +94,17 @@ def backtest(
     spans = (moment(begin, "--from"), moment(end, "--to"))
     arms = {"on": True, "off": False}
     results = {
-        arm: walk(bars, signals, regime_bars, given | {"learning_enabled": arms[arm]}, spans, db, out if learning != "both" else None, settings, quiet=as_json)
+        arm: walk(
+            bars,
+            signals,
+            regime_bars,
+            given | {"learning_enabled": arms[arm]},
+            spans,
+            db,
+            out if learning != "both" else None,
+            settings,
+            quiet=as_json,
+        )
         for arm in (("on", "off") if learning == "both" else (learning,))
     }
     found: dict[str, Any] = compare(results["on"], results["off"]) if learning == "both" else results[learning][0]
@@ -120,7 +134,8 @@ def inject(
     if as_json:
         typer.echo(json.dumps(counts, sort_keys=True))
     else:
-        typer.echo(f"{counts['read']} signals: {counts.get('applied', 0)} new, {counts.get('skipped', 0)} known, {counts.get('failed', 0)} to dead letters")
+        new, known, failed = (counts.get(name, 0) for name in ("applied", "skipped", "failed"))
+        typer.echo(f"{counts['read']} signals: {new} new, {known} known, {failed} to dead letters")
 
 
 @app.command()
@@ -129,7 +144,7 @@ def trace(signal: str, db: Db = None, as_json: AsJson = False) -> None:
     from edgebook.cli.show import show_trace
     from edgebook.runtime import views
 
-    with _reading(db) as uow:
+    with _Reading(db) as uow:
         found = views.trace(uow, signal)
     typer.echo(json.dumps(found)) if as_json else show_trace(found)
 
@@ -140,14 +155,16 @@ def explain(ident: str, db: Db = None, as_json: AsJson = False) -> None:
     from edgebook.cli.show import show_explained
     from edgebook.runtime import views
 
-    with _reading(db) as uow:
+    with _Reading(db) as uow:
         found = views.explain(uow, ident)
     typer.echo(json.dumps(found)) if as_json else show_explained(found)
 
 
 @app.command()
 def rebuild(
-    check: Annotated[bool, typer.Option("--check", help="Compare with what is stored (the only mode: nothing is written).")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare with what is stored (the only mode: nothing is written).")
+    ] = False,
     db: Db = None,
     settings: Config = None,
     as_json: AsJson = False,
@@ -196,7 +213,7 @@ def lessons(
     from edgebook.cli.show import show_lessons
     from edgebook.runtime import views
 
-    with _reading(db) as uow:
+    with _Reading(db) as uow:
         rows = [row for row in views.lessons_view(uow) if lesson_type in (None, row["lesson_type"])]
     typer.echo(json.dumps(rows)) if as_json else show_lessons(rows)
 
@@ -207,7 +224,7 @@ def overrides(db: Db = None, as_json: AsJson = False) -> None:
     from edgebook.cli.show import show_overrides
     from edgebook.runtime import views
 
-    with _reading(db) as uow:
+    with _Reading(db) as uow:
         found = views.overrides_view(uow)
     typer.echo(json.dumps(found)) if as_json else show_overrides(found)
 
@@ -218,7 +235,7 @@ def jobs(db: Db = None, as_json: AsJson = False) -> None:
     from edgebook.cli.show import show_jobs
     from edgebook.runtime import views
 
-    with _reading(db) as uow:
+    with _Reading(db) as uow:
         rows = views.jobs_view(uow)
     typer.echo(json.dumps(rows)) if as_json else show_jobs(rows)
 
@@ -229,7 +246,7 @@ def status(db: Db = None, as_json: AsJson = False) -> None:
     from edgebook.cli.show import show_pairs
     from edgebook.runtime import views
 
-    with _reading(db) as uow:
+    with _Reading(db) as uow:
         found = views.status_view(uow)
     typer.echo(json.dumps(found)) if as_json else show_pairs(found)
 
@@ -240,7 +257,7 @@ def _settings(db: str | None, file: Path | None = None) -> Settings:
     return load_settings(file, db=db)
 
 
-class _reading:
+class _Reading:
     """A read-only view of the database, for the length of a block."""
 
     def __init__(self, db: str | None) -> None:

@@ -98,8 +98,19 @@ def show_overrides(found: Mapping[str, Json]) -> None:
         for item in found.get(module, {}).get(name, ()):
             levers = item["levers"].get("signal_thresholds", item["levers"])
             lesson = item["lesson"]
-            body.append((item["lesson_type"], short(item["pattern_key"]), item["action_category"], scope_text(item["scope"]), levers_text(levers), lesson["id"][:8]))
-    title = f"{len(body)} overrides in force, config version {found['config_version']}, since {found['updated_at'] or '-'}"
+            body.append(
+                (
+                    item["lesson_type"],
+                    short(item["pattern_key"]),
+                    item["action_category"],
+                    scope_text(item["scope"]),
+                    levers_text(levers),
+                    lesson["id"][:8],
+                )
+            )
+    title = (
+        f"{len(body)} overrides in force, config version {found['config_version']}, since {found['updated_at'] or '-'}"
+    )
     console().print(table(title, ("type", "pattern", "category", "scope", "targets", "lesson"), body))
 
 
@@ -107,7 +118,15 @@ def show_jobs(rows: Sequence[Mapping[str, Json]]) -> None:
     """Jobs and what they did."""
     columns = ("job", "runs", "failed", "idle slots", "last slot", "counts", "last error")
     body = [
-        (r["job"], r["runs"], r["failed"], r["idle_slots"], r["last_slot"], ", ".join(f"{k} {v}" for k, v in r["counts"].items()), r["error"])
+        (
+            r["job"],
+            r["runs"],
+            r["failed"],
+            r["idle_slots"],
+            r["last_slot"],
+            ", ".join(f"{k} {v}" for k, v in r["counts"].items()),
+            r["error"],
+        )
         for r in rows
     ]
     console().print(table("jobs", columns, body))
@@ -166,9 +185,11 @@ def show_explained(found: Mapping[str, Json]) -> None:
     if not found["nudges"]:
         tree.add("no override matched: every number is its base value")
     for nudge in found["nudges"]:
-        branch = tree.add(f"{nudge['lever']}: base {nudge['base']:.6g} -> applied {nudge['applied']:.6g} (wanted {nudge['blend']:.6g}; at most one step an hour)")
+        moved = f"base {nudge['base']:.6g} -> applied {nudge['applied']:.6g}"
+        branch = tree.add(f"{nudge['lever']}: {moved} (wanted {nudge['blend']:.6g}; at most one step an hour)")
         for item in nudge["overrides"]:
-            leaf = branch.add(f"override {scope_text(item['scope'])} wants {levers_text(item['targets'])}, weight {item['weight']:.3f}, decay {item['decay']:.3f}, {item['status']}")
+            wants = f"override {scope_text(item['scope'])} wants {levers_text(item['targets'])}"
+            leaf = branch.add(f"{wants}, weight {item['weight']:.3f}, decay {item['decay']:.3f}, {item['status']}")
             if isinstance(item["lesson"], str):
                 leaf.add(f"lesson {item['lesson_id']}: {item['lesson']}")
             else:
@@ -178,9 +199,13 @@ def show_explained(found: Mapping[str, Json]) -> None:
 
 def _lesson(branch: Tree, lesson: Mapping[str, Json]) -> None:
     stats = lesson["stats"]
-    branch.add(f"{lesson['type']} {short(lesson['pattern_key'])}/{lesson['action_category']} where {scope_text(lesson['scope'])}: {lesson['status']} ({lesson['reason']})")
+    slice_ = f"{short(lesson['pattern_key'])}/{lesson['action_category']} where {scope_text(lesson['scope'])}"
+    branch.add(f"{lesson['type']} {slice_}: {lesson['status']} ({lesson['reason']})")
     branch.add(f"targets {levers_text(lesson['levers'])}; evidence up to {lesson['evidence_at']}")
-    branch.add("effect " + ", ".join(f"{k} {_flat(stats[k])}" for k in ("effect", "effect_total", "se", "lfsr", "n_eff") if k in stats))
+    branch.add(
+        "effect "
+        + ", ".join(f"{k} {_flat(stats[k])}" for k in ("effect", "effect_total", "se", "lfsr", "n_eff") if k in stats)
+    )
     branch.add("statistics " + _flat(lesson["statistics"]))
     ids = lesson["evidence_ids"]
     branch.add(f"{len(ids)} {lesson['evidence']}: {', '.join(i[:8] for i in ids[:8])}{' ...' if len(ids) > 8 else ''}")

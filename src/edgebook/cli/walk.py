@@ -35,7 +35,8 @@ def walk(
         feed = bootstrap.parquet_feed(bars, signals, regime_bars)
         store = bootstrap.open_store(url)
         bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn(),
+            *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")),
+            *(TimeElapsedColumn(), TimeRemainingColumn()),
             console=Console(stderr=True), disable=quiet, transient=True,
         )  # fmt: skip
         with bar:

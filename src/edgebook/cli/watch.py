@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -29,16 +29,23 @@ PLAIN_EVERY_SECONDS = 2.0
 SHOWN = 6
 
 
-def watch_run(settings: Settings, *, signals: Path | None, regime_bars: Path | None, until: str | None, plain: bool) -> None:
+def watch_run(
+    settings: Settings, *, signals: Path | None, regime_bars: Path | None, until: str | None, plain: bool
+) -> None:
     """Turn the system on and show it until the end of the feed, ``until``, or Ctrl-C."""
     out = Console(highlight=False)
     feed = bootstrap.open_feed(settings, signals, regime_bars)
     with bootstrap.system(bootstrap.open_store(settings.db), settings, feed) as system:
         if system.tape.dropped:
-            out.print(f"left out: {', '.join(system.tape.dropped)} (finer than the {system.tape.base} bars of this feed)")
+            out.print(
+                f"left out: {', '.join(system.tape.dropped)} (finer than the {system.tape.base} bars of this feed)"
+            )
         stop = _stop_on_signals()
         with listening(settings.db, settings.port) as (inbox, port):
-            out.print(f"edgebook on {settings.feed}, database {settings.db}, ingress 127.0.0.1:{port}, from {views.when(system.clock)} UTC")
+            out.print(
+                f"edgebook on {settings.feed}, database {settings.db}, ingress 127.0.0.1:{port}, "
+                f"from {views.when(system.clock)} UTC"
+            )
             screen = _Lines(out, stop) if plain else _Screen(out, settings, stop)
             with screen:
                 run_paced(system, settings.speed, _until(until, system), inbox, screen.beat)
@@ -104,7 +111,13 @@ def _channels(strand: Strand) -> set[str]:
     channels = set()
     for nudge in getattr(strand.payload, "nudges", ()):
         if abs(nudge.applied - nudge.base) > 1e-12:
-            channels.add("allocations" if nudge.lever == "alloc_mult" else "sizes" if nudge.lever.endswith("_mult") and nudge.lever != "edx_supp_mult" else "gates")
+            channels.add(
+                "allocations"
+                if nudge.lever == "alloc_mult"
+                else "sizes"
+                if nudge.lever.endswith("_mult") and nudge.lever != "edx_supp_mult"
+                else "gates"
+            )
     return channels
 
 
@@ -120,7 +133,8 @@ def _decision_text(strand: Strand) -> list[str]:
     if isinstance(payload, DecisionLowcap):
         head += f": {payload.curator_id}, {payload.base_allocation_pct:.3g} % -> {payload.allocation_pct:.4g} %"
     elif isinstance(payload, PmAction):
-        head += f": {payload.decision_type} rule {payload.rule}, size {payload.base_size_frac:.4f} -> {payload.size_frac:.4f}"
+        size = f"size {payload.base_size_frac:.4f} -> {payload.size_frac:.4f}"
+        head += f": {payload.decision_type} rule {payload.rule}, {size}"
     nudges = [n for n in getattr(payload, "nudges", ()) if abs(n.applied - n.base) > 1e-12]
     return [head, *(f"  {_nudge_text(n)}" for n in nudges)]
 
@@ -179,9 +193,17 @@ class _Screen(_Follower):
             _positions(system),
             _trades(system),
             _lessons(system),
-            Panel("\n".join(line for s in self._recent for line in _decision_text(s)) or "no override has matched yet", title="latest nudged decisions", title_align="left"),
-            f"overrides in force: {', '.join(f'{k} {v}' for k, v in views.override_counts(uow).items())}   Ctrl-C stops",
+            Panel(
+                "\n".join(line for s in self._recent for line in _decision_text(s)) or "no override has matched yet",
+                title="latest nudged decisions",
+                title_align="left",
+            ),
+            f"overrides in force: {_counts(views.override_counts(uow))}   Ctrl-C stops",
         )
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
 
 
 def _headline(system: System, follower: _Follower) -> str:
@@ -196,9 +218,9 @@ def _headline(system: System, follower: _Follower) -> str:
         f"{uow.log.head[0]:,} strands",
         f"{len(uow.positions)} positions ({holding} holding)",
         f"{len(trades)} trades closed, pnl {pnl:+,.0f} USD",
-        "lessons " + (", ".join(f"{k} {v}" for k, v in sorted(lessons.items())) or "none yet"),
+        "lessons " + (_counts(lessons) or "none yet"),
         f"config v{system.desk.history.current_version}",
-        "nudged " + (", ".join(f"{k} {v}" for k, v in sorted(follower.nudged.items())) or "nothing yet"),
+        "nudged " + (_counts(follower.nudged) or "nothing yet"),
     ]
     if len(uow.dead_letters):
         parts.append(f"{len(uow.dead_letters)} dead letters")
@@ -213,13 +235,34 @@ def _positions(system: System) -> Table:
         mark = system.tape.mark(p.symbol, system.clock) or 0.0
         value = float(p.ledger.quantity) * mark
         total = value + float(p.ledger.extracted - p.ledger.invested)
-        rows.append((p.symbol, p.timeframe, f"{float(p.ledger.cost):,.2f}", f"{value:,.2f}", f"{total:+,.2f}", len(p.actions), views.when(p.entry_ts)[5:16]))
+        rows.append(
+            (
+                p.symbol,
+                p.timeframe,
+                f"{float(p.ledger.cost):,.2f}",
+                f"{value:,.2f}",
+                f"{total:+,.2f}",
+                len(p.actions),
+                views.when(p.entry_ts)[5:16],
+            )
+        )
     return table(f"open positions ({len(held)})", ("symbol", "tf", "cost", "value", "pnl", "actions", "since"), rows)
 
 
 def _trades(system: System) -> Table:
     trades = list(system.desk.uow.trades.values())[-SHOWN:]
-    rows = [(t.symbol, t.timeframe, t.curator_id, f"{t.rr:+.2f}", f"{float(t.pnl_usd):+,.2f}", t.exit_reason, views.when(t.closed_at)[5:16]) for t in reversed(trades)]
+    rows = [
+        (
+            t.symbol,
+            t.timeframe,
+            t.curator_id,
+            f"{t.rr:+.2f}",
+            f"{float(t.pnl_usd):+,.2f}",
+            t.exit_reason,
+            views.when(t.closed_at)[5:16],
+        )
+        for t in reversed(trades)
+    ]
     return table("closed trades", ("symbol", "tf", "curator", "rr", "pnl", "exit", "closed"), rows)
 
 
@@ -229,10 +272,23 @@ def _lessons(system: System) -> Table:
     best: list[tuple[str, ...]] = []
     for kind in ("dm_alloc", "pm_strength", "pm_tuning"):
         some = sorted((x for x in acting if x.lesson_type == kind), key=lambda x: -x.lesson_strength)[:3]
-        best += [(x.lesson_type, x.status, short(x.pattern_key), scope_text(x.scope_values), levers_text(views.levers_of(x)), str(x.stats.get("n", "-"))) for x in some]
+        best += [
+            (
+                x.lesson_type,
+                x.status,
+                short(x.pattern_key),
+                scope_text(x.scope_values),
+                levers_text(views.levers_of(x)),
+                str(x.stats.get("n", "-")),
+            )
+            for x in some
+        ]
     return table("strongest lessons", ("type", "status", "pattern", "scope", "target", "n"), best)
 
 
 def _farewell(out: Console, system: System) -> None:
     uow = system.desk.uow
-    out.print(f"stopped at {views.when(system.clock)} UTC; {len(uow.trades)} trades closed, {len(uow.lessons)} lessons, config version {system.desk.history.current_version}")
+    out.print(
+        f"stopped at {views.when(system.clock)} UTC; {len(uow.trades)} trades closed, {len(uow.lessons)} lessons, "
+        f"config version {system.desk.history.current_version}"
+    )

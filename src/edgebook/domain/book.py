@@ -1,8 +1,10 @@
-"""Rows of the trading book. ``Position``, ``Order``, ``Trade``, ``Decision``, ``Curator`` and ``Account`` are projections: they are
-folded from strands only, so a rebuild from the log finds them equal. ``PmMemory`` is a checkpoint of work in progress (the open
-episode with its samples), not a projection.
+"""Rows of the trading book. ``Position``, ``Order``, ``Trade``, ``Decision``, ``Curator`` and ``Account`` are
+projections: they are
+folded from strands only, so a rebuild from the log finds them equal. ``PmMemory`` is a checkpoint of work in progress
+(the open episode with its samples), not a projection.
 
-Money and quantities are Decimal (USD to 1e-6, quantities to 1e-9); prices are floats as recorded; times are microseconds UTC.
+Money and quantities are Decimal (USD to 1e-6, quantities to 1e-9); prices are floats as recorded; times are
+microseconds UTC.
 """
 
 from __future__ import annotations

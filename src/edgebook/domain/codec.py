@@ -1,7 +1,7 @@
 """Frozen dataclasses to plain JSON values and back, checked against their annotations.
 
-Used for strand payloads and projection rows. Money is ``Decimal`` and travels as text; NaN never travels (the encoder refuses it);
-unknown and missing fields are errors that name the field.
+Used for strand payloads and projection rows. Money is ``Decimal`` and travels as text; NaN never travels (the encoder
+refuses it); unknown and missing fields are errors that name the field.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def _dataclass_reader(cls: type, where: str) -> Convert:
     hints = typing.get_type_hints(cls)
     readers = {f.name: _reader(hints[f.name], f"{cls.__name__}.{f.name}") for f in dataclasses.fields(cls)}
     required = {
-        f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
 
     def read(data: Any) -> Any:

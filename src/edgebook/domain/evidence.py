@@ -1,7 +1,7 @@
 """Rows of the learning side and of operations: observations, statistics, lessons, configs, job runs, dead letters.
 
-All but job runs and dead letters are projections of the log: replaying the learning jobs at their ``job_completed`` strands makes
-them again, equal.
+All but job runs and dead letters are projections of the log: replaying the learning jobs at their ``job_completed``
+strands makes them again, equal.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def split_family(key: str) -> tuple[str, str, str]:
 class Observation:
     """One unit of evidence: a trade under one (pattern key, category), or a decision for dm (decisions 5, 41).
 
-    ``y`` is rr; ``day`` is the entry day (days since 1970); ``exit_y`` is the trim's own outcome where known; ``weight`` is 1 for pm
-    and the share of the allocation that has closed for dm.
+    ``y`` is rr; ``day`` is the entry day (days since 1970); ``exit_y`` is the trim's own outcome where known;
+    ``weight`` is 1 for pm and the share of the allocation that has closed for dm.
     """
 
     module: str
@@ -208,6 +208,14 @@ class JobRun:
     def key(self) -> str:
         """Row key."""
         return f"{self.name}|{self.slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A fact about the database itself, e.g. the hash of the settings it was written under."""
+
+    key: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """THE lever table (decisions 24): every learned number, its neutral value, bounds, step and severity cap, once.
 
-Units: multipliers are factors; ``ts_min``, ``dx_min``, ``sr_boost`` are scores in [0, 1]; ``halo`` is in ATR; slope minima are fractions
+Units: multipliers are factors; ``ts_min``, ``dx_min``, ``sr_boost`` are scores in [0, 1]; ``halo`` is in ATR; slope
+minima are fractions
 per bar, given for 1h bars and scaled by sqrt(timeframe / 1h); ``edx_supp_mult`` is a factor that blends additively.
 """
 
@@ -56,7 +57,17 @@ class Lever:
             return self
         k = math.sqrt(seconds(timeframe) / 3600)
         return Lever(
-            self.name, self.lesson_type, self.categories, self.base, self.lo * k, self.hi * k, self.step * k, self.cap * k, self.polarity, self.episodes, True
+            self.name,
+            self.lesson_type,
+            self.categories,
+            self.base,
+            self.lo * k,
+            self.hi * k,
+            self.step * k,
+            self.cap * k,
+            self.polarity,
+            self.episodes,
+            True,
         )
 
 

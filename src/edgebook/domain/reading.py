@@ -19,6 +19,11 @@ WARM_BARS = 333
 #: Reasons of ``exit_position``, by code.
 EXIT_REASONS: tuple[str, ...] = ("", "s1_to_s0_bearish_order", "all_emas_below_333", "fast_band_at_bottom")
 
+#: Events of a bar, as bits: what may follow from it. MOVE: a state change, an exit, a reclaim or a gap; WINDOW:
+#: inside a gate
+#: window's zone; RETEST: S2 near EMA333; AFTER: the bar after one with events.
+MOVE, WINDOW, RETEST, TRIM, EMERGENCY, DIP, AFTER = (1 << i for i in range(7))
+
 ENGINE_VERSION = "edgebook.engine/1"
 
 _NAN = float("nan")

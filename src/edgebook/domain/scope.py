@@ -1,7 +1,7 @@
 """Scopes: under which circumstances something happened, as dimension -> value.
 
-A scope belongs to a schema (pm: 10 dims, dm: 13 dims, or a user's own) and cannot hold a dimension of another: DM facts never
-leak into PM rows and the other way round (mission 5.3, learning.md 2).
+A scope belongs to a schema (pm: 10 dims, dm: 13 dims, or a user's own) and cannot hold a dimension of another: DM
+facts never leak into PM rows and the other way round (mission 5.3, learning.md 2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _ABSENT = {"", "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class ScopeSchema:
-    """The dimensions a scope may have, in bit order of ``scope_mask``; ``shared`` ones are the same for all tokens at a time."""
+    """The dimensions a scope may have, in bit order of ``scope_mask``; ``shared`` ones are the same for all tokens at
+    a time."""
 
     name: str
     dims: tuple[str, ...]
@@ -71,7 +72,9 @@ def make_scope(schema: ScopeSchema, values: Mapping[str, ScopeValue | None]) -> 
     """
     leaked = sorted(set(values) - set(schema.dims))
     if leaked:
-        raise StrandError(f"dimension {', '.join(leaked)} does not belong to a {schema.name} scope; it has {', '.join(schema.dims)}")
+        raise StrandError(
+            f"dimension {', '.join(leaked)} does not belong to a {schema.name} scope; it has {', '.join(schema.dims)}"
+        )
     items: list[tuple[str, ScopeValue]] = []
     for dim in schema.dims:
         value = values.get(dim)
@@ -84,7 +87,8 @@ def make_scope(schema: ScopeSchema, values: Mapping[str, ScopeValue | None]) -> 
 
 
 def contains(current: Mapping[str, ScopeValue], rule: Mapping[str, ScopeValue]) -> bool:
-    """Whether ``rule`` is a subset of ``current``: every dim present with an equal value of the same type (learning.md 7).
+    """Whether ``rule`` is a subset of ``current``: every dim present with an equal value of the same type
+    (learning.md 7).
 
     >>> contains({"a": "x", "b": 1}, {"b": 1}), contains({"b": 1}, {"b": "1"}), contains({}, {})
     (True, False, True)

@@ -2,7 +2,8 @@
 
 A strand is a fact in the past tense. It is never changed: what becomes known later is a new strand that points back.
 ``correlation_id`` is the social signal whose packet it belongs to, ``causation_id`` its direct parent.
-Money and quantities are ``Decimal``; times are microseconds UTC; scores are in [0, 1]; fractions are of 1, ``*_pct`` of 100.
+Money and quantities are ``Decimal``; times are microseconds UTC; scores are in [0, 1]; fractions are of 1, ``*_pct``
+of 100.
 """
 
 from __future__ import annotations
@@ -306,7 +307,8 @@ class WindowSample:
 class LeverEvidence:
     """What one window says about one gate (learning.md 4).
 
-    ``margin`` u = polarity * (observed - threshold) / cap; ``delta`` = observed - threshold; ``severity`` = min(1, abs(delta) / cap).
+    ``margin`` u = polarity * (observed - threshold) / cap; ``delta`` = observed - threshold; ``severity`` = min(1,
+    abs(delta) / cap).
     """
 
     lever: str
@@ -441,8 +443,8 @@ PAYLOADS: dict[str, type[Payload]] = {
 class Strand:
     """The envelope around one fact.
 
-    ``seq`` and ``hash`` are given by the log on append (0 and "" before). ``arm`` names the channels of which this decision is a
-    holdout ("" = none). ``scope`` is the PM or DM scope at the time, ``{}`` where none applies.
+    ``seq`` and ``hash`` are given by the log on append (0 and "" before). ``arm`` names the channels of which this
+    decision is a holdout ("" = none). ``scope`` is the PM or DM scope at the time, ``{}`` where none applies.
     """
 
     id: str

@@ -16,13 +16,25 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edgebook.domain.errors import EngineError
-from edgebook.domain.reading import EXIT_REASONS, WARM_BARS, MarketReading
+from edgebook.domain.reading import (
+    AFTER,
+    DIP,
+    EMERGENCY,
+    EXIT_REASONS,
+    MOVE,
+    RETEST,
+    TRIM,
+    WARM_BARS,
+    WINDOW,
+    MarketReading,
+)
 from edgebook.domain.timeframe import micros
 from edgebook.engine import signals as sg
 from edgebook.engine.states import EXIT_BEARISH_ORDER, NO_EXIT, S1, S2, S3, S4, STATE_NAMES, next_state, order_flags
 from edgebook.market import indicators as ta
 from edgebook.market.bars import BarSeries
-from edgebook.market.levels import SLOTS, WINDOW, anchor_strength, levels_over
+from edgebook.market.levels import SLOTS, anchor_strength, levels_over
+from edgebook.market.levels import WINDOW as LEVEL_WINDOW
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -224,7 +236,7 @@ def advance(
     s3 = s3[: state[_M_S3]].copy()
     pivots = pivots[: int(zigzag[sg.ZZ_COUNT])].copy()
     last = int(bars.ts_open[-1]) if n else memory.last_ts_open
-    tail = closes[-WINDOW:].copy()
+    tail = closes[-LEVEL_WINDOW:].copy()
     after = EngineMemory(bars.symbol, bars.timeframe, last, indicator_memory, tail, state, s3, zigzag, pivots)
     return EngineColumns(bars.symbol, bars.timeframe, values, counters, flags), after
 
@@ -250,22 +262,33 @@ def reading(columns: EngineColumns, index: int) -> MarketReading:
     return made
 
 
-def interesting(columns: EngineColumns) -> Bools:
-    """Bars that anything downstream can follow from, and the bar after each, on which windows close.
+def events(columns: EngineColumns) -> NDArray[np.uint8]:
+    """What may follow from each bar, as bits (see `edgebook.domain.reading`); 0 on bars nothing can follow from.
 
-    A state change; S1 within 1.5 ATR of EMA60; S2 within the retest halo of EMA333; S3 between EMA333 and EMA144; a
-    trim, emergency, reclaim, first dip or exit; more than 3 missing bars. Only bars with 333 bars before them.
+    MOVE: a state change, exit, reclaim, or more than 3 missing bars. WINDOW: S1 within 1.5 ATR of EMA60, or S3 between
+    EMA333 and EMA144. RETEST: S2 within the retest halo of EMA333. TRIM, EMERGENCY, DIP: those flags. AFTER: the bar
+    after any of them, on which windows close. Only bars with 333 bars before them.
     """
     state, price, atr = columns.state, columns.floats("price"), columns.floats("atr")
-    e333 = columns.floats("ema333")
-    near = np.abs(price - columns.floats("ema60")) <= S1_WINDOW_HALO * atr
-    retest = np.abs(price - e333) <= S2_HALO * atr
-    hallway = (price >= e333) & (price <= columns.floats("ema144"))
-    event = columns.flags[:, [_EMERGENCY, _RECLAIMED, _EXITED, _TRIM, _FIRST_DIP]].any(axis=1)
-    event |= (state != columns.prev_state) | (columns.counters[:, _GAP] > MAX_GAP_BARS)
-    event |= ((state == S1) & near) | ((state == S2) & retest) | ((state == S3) & hallway)
-    event[1:] |= event[:-1].copy()
-    return np.asarray(event & (columns.counters[:, _INDEX] >= WARM_BARS))
+    e333, flags = columns.floats("ema333"), columns.flags
+    near = (state == S1) & (np.abs(price - columns.floats("ema60")) <= S1_WINDOW_HALO * atr)
+    retest = (state == S2) & (np.abs(price - e333) <= S2_HALO * atr)
+    hallway = (state == S3) & (price >= e333) & (price <= columns.floats("ema144"))
+    moved = (state != columns.prev_state) | (columns.counters[:, _GAP] > MAX_GAP_BARS)
+    moved |= flags[:, _RECLAIMED] | flags[:, _EXITED]
+    found = np.zeros(len(columns), dtype=np.uint8)
+    for mark, bit in ((moved, MOVE), (near | hallway, WINDOW), (retest, RETEST)):
+        found |= mark.astype(np.uint8) * np.uint8(bit)
+    for column, bit in ((_TRIM, TRIM), (_EMERGENCY, EMERGENCY), (_FIRST_DIP, DIP)):
+        found |= flags[:, column].astype(np.uint8) * np.uint8(bit)
+    found[1:] |= (found[:-1] != 0).astype(np.uint8) * np.uint8(AFTER)
+    found[columns.counters[:, _INDEX] < WARM_BARS] = 0
+    return found
+
+
+def interesting(columns: EngineColumns) -> Bools:
+    """Bars with any event."""
+    return np.asarray(events(columns) != 0)
 
 
 def _check_follows(memory: EngineMemory, bars: BarSeries) -> None:

@@ -83,7 +83,7 @@ class Check(NamedTuple):
     margin: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GateReport:
     """What the gates said about one reading.
 

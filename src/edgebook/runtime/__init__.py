@@ -1,1 +1,2 @@
-"""The rim: settings, assembly, the two drivers of the JOBS table, replay, ingress. Clock and environment live here and in adapters."""
+"""The rim: settings, assembly, the two drivers of the JOBS table, replay, ingress. Clock and environment live here
+and in adapters."""

@@ -11,12 +11,14 @@ from typing import Any
 from edgebook.domain.errors import InputError
 from edgebook.ports import Store, UnitOfWork
 from edgebook.runtime import bootstrap
-from edgebook.runtime.report import report
+from edgebook.runtime.report import Tally, report
 from edgebook.runtime.scheduler import run_simulated
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
 
 Progress = Callable[[float], None]
+#: A backtest that dies is run again, so it commits in large groups: a row that changes often is written once a group.
+GROUP_STRANDS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class Span:
     end: int | None = None
 
 
-def backtest(store: Store, settings: Settings, feed: bootstrap.Feed, span: Span, progress: Progress | None = None) -> dict[str, Any]:
+def backtest(
+    store: Store, settings: Settings, feed: bootstrap.Feed, span: Span, progress: Progress | None = None
+) -> dict[str, Any]:
     """Walk the feed from start to end and report.
 
     Args:
@@ -37,17 +41,25 @@ def backtest(store: Store, settings: Settings, feed: bootstrap.Feed, span: Span,
         InputError: a span without bars, or a database that has already been walked.
     """
     began = time.perf_counter()
+    settings = settings.model_copy(update={"commit_every_strands": max(GROUP_STRANDS, settings.commit_every_strands)})
     with bootstrap.system(store, settings, feed, start=span.start, end=span.end, strict=True) as system:
         if system.tape.end is None:
             raise InputError("an endless feed has no backtest; use 'edgebook run --feed sim --until'", stage="backtest")
         if system.clock > system.tape.start:
-            raise InputError(f"database {settings.db} already holds a run; give another --db, or none for a temporary one", stage="backtest")
+            raise InputError(
+                f"database {settings.db} already holds a run; give another --db, or none for a temporary one",
+                stage="backtest",
+            )
         if system.tape.end <= system.tape.start:
             raise InputError("no bars between --from and --to", stage="backtest")
+        tally = Tally()
+        system.desk.listener = tally.add
         run_simulated(system, system.tape.end, _watch(system, progress) if progress else None)
         wall = time.perf_counter() - began
-        bars = sum(system.tape.bars_count(s, tf, system.clock) for s in system.tape.symbols for tf in system.tape.timeframes)
-        found = report(system.desk.uow, bars=bars, wall_s=wall, starting_cash=settings.starting_cash_usd)
+        bars = sum(
+            system.tape.bars_count(s, tf, system.clock) for s in system.tape.symbols for tf in system.tape.timeframes
+        )
+        found = report(system.desk.uow, bars=bars, wall_s=wall, starting_cash=settings.starting_cash_usd, tally=tally)
         return {**found, "dropped_timeframes": list(system.tape.dropped)}
 
 
@@ -74,7 +86,21 @@ def write_files(uow: UnitOfWork, found: dict[str, Any], directory: Path, startin
     files = [directory / name for name in ("report.json", "trades.csv", "equity.png")]
     files[0].write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
     trades = sorted(uow.trades.values(), key=lambda t: (t.closed_at, t.trade_id))
-    names = ("trade_id", "symbol", "timeframe", "curator_id", "opened_at", "closed_at", "invested_usd", "pnl_usd", "fees_usd", "roi", "rr", "exit_reason", "actions")
+    names = (
+        "trade_id",
+        "symbol",
+        "timeframe",
+        "curator_id",
+        "opened_at",
+        "closed_at",
+        "invested_usd",
+        "pnl_usd",
+        "fees_usd",
+        "roi",
+        "rr",
+        "exit_reason",
+        "actions",
+    )
     with files[1].open("w", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(names)
@@ -99,6 +125,8 @@ def _plot(path: Path, closed: list[int], pnl: list[float], starting_cash: float)
     top.axhline(starting_cash, color="#999", lw=0.7)
     top.set_ylabel("realised equity, USD")
     top.set_title(f"{len(pnl)} closed trades")
-    bottom.fill_between(times, 100 * (equity / peak - 1) if len(equity) else [], 0, step="post", color="#b5483a", alpha=0.6, lw=0)
+    bottom.fill_between(
+        times, 100 * (equity / peak - 1) if len(equity) else [], 0, step="post", color="#b5483a", alpha=0.6, lw=0
+    )
     bottom.set_ylabel("drawdown, %")
     figure.savefig(path, dpi=120)

@@ -15,7 +15,7 @@ from edgebook.adapters.feeds.sim import SimSource
 from edgebook.adapters.sql import SqlStore
 from edgebook.desk import Desk
 from edgebook.domain.errors import InputError
-from edgebook.domain.evidence import Watermark
+from edgebook.domain.evidence import Fact
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import BarSource, Store, UnitOfWork
 from edgebook.runtime.market import Tape
@@ -24,7 +24,7 @@ from edgebook.runtime.system import System
 from edgebook.trading.rules import TradingRules
 from edgebook.trading.signals import parse_signal
 
-_SETTINGS = "settings "
+_SETTINGS = "settings_hash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,9 @@ def _ordered(path: Path, tokens: object) -> list[tuple[int, str]]:
 
 def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules:
     """Trading rules of these settings on the timeframes that can be built."""
-    return TradingRules(book=settings.book, starting_cash_usd=Decimal(settings.starting_cash_usd), timeframes=tuple(timeframes))
+    return TradingRules(
+        book=settings.book, starting_cash_usd=Decimal(settings.starting_cash_usd), timeframes=tuple(timeframes)
+    )
 
 
 def open_store(url: str) -> SqlStore:
@@ -90,7 +92,13 @@ def open_store(url: str) -> SqlStore:
 
 @contextmanager
 def system(
-    store: Store, settings: Settings, feed: Feed, *, start: int | None = None, end: int | None = None, strict: bool = False
+    store: Store,
+    settings: Settings,
+    feed: Feed,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    strict: bool = False,
 ) -> Iterator[System]:
     """A system ready to step, on the single writer of ``store``.
 
@@ -116,11 +124,10 @@ def system(
 
 
 def _same_settings(uow: UnitOfWork, settings: Settings) -> None:
-    mine = _SETTINGS + settings.settings_hash
-    known = [row.consumer for row in uow.watermarks.values(_SETTINGS)]
-    if not known:
-        uow.watermarks.put(Watermark(mine, 0))
-    elif known != [mine]:
+    known = uow.meta.get(_SETTINGS)
+    if known is None:
+        uow.meta.put(Fact(_SETTINGS, settings.settings_hash))
+    elif known.value != settings.settings_hash:
         raise InputError(
             f"database {settings.db} was written under other settings (feed, seed, timeframes, cash or book): "
             "use them again, or another --db",

@@ -27,4 +27,9 @@ def check_rebuild(settings: Settings) -> dict[str, Any]:
 def check_chain(url: str) -> dict[str, Any]:
     """Recompute the hash chain from the stored rows."""
     found = verify(bootstrap.open_store(url))
-    return {"intact": not found.problems, "strands": found.count, "log_head": found.head, "problems": list(found.problems)}
+    return {
+        "intact": not found.problems,
+        "strands": found.count,
+        "log_head": found.head,
+        "problems": list(found.problems),
+    }

@@ -1,8 +1,9 @@
 """Loopback ingress: how ``edgebook inject`` reaches the running system (decisions 38).
 
-A tiny HTTP server on 127.0.0.1 takes JSONL social signals and queues them; the driver hands them to `ingest_signal` at its next
-step and answers with what became of each line. Its address and a random token lie in a file beside the database, readable by the
-owner only.
+A tiny HTTP server on 127.0.0.1 takes JSONL social signals and queues them; the driver hands them to `ingest_signal`
+at its next
+step and answers with what became of each line. Its address and a random token lie in a file beside the database,
+readable by the owner only.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Delivery:
 
 
 def address_file(db_url: str) -> Path:
-    """Where the address of a running system on ``db_url`` is written: beside an SQLite file, else in the working directory.
+    """Where the address of a running system on ``db_url`` is written: beside an SQLite file, else in the working
+    directory.
 
     >>> str(address_file("sqlite:////tmp/a.db"))
     '/tmp/a.db.ingress'
@@ -57,7 +59,9 @@ def listening(db_url: str, port: int) -> Iterator[tuple[queue.SimpleQueue[Delive
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), _handler(inbox, token))
     except OSError as error:
-        raise InputError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}; choose another --port", stage="ingress") from error
+        raise InputError(
+            f"cannot listen on 127.0.0.1:{port}: {error.strerror}; choose another --port", stage="ingress"
+        ) from error
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, name="ingress", daemon=True)
     thread.start()
@@ -81,20 +85,28 @@ def post(db_url: str, lines: list[str]) -> dict[str, int]:
     """
     path = address_file(db_url)
     if not path.exists():
-        raise InputError(f"no running system: {path} does not exist; start one with 'edgebook run --db {db_url}'", stage="ingress")
+        raise InputError(
+            f"no running system: {path} does not exist; start one with 'edgebook run --db {db_url}'", stage="ingress"
+        )
     address = json.loads(path.read_text())
     connection = http.client.HTTPConnection("127.0.0.1", address["port"], timeout=ANSWER_SECONDS + 5)
     try:
         body = "\n".join(lines).encode()
-        connection.request("POST", "/signals", body, {"X-Edgebook-Token": address["token"], "Content-Type": "application/x-ndjson"})
+        connection.request(
+            "POST", "/signals", body, {"X-Edgebook-Token": address["token"], "Content-Type": "application/x-ndjson"}
+        )
         response = connection.getresponse()
         answer = json.loads(response.read())
     except OSError as error:
-        raise InputError(f"the system named in {path} does not answer ({error}); it may have stopped", stage="ingress") from error
+        raise InputError(
+            f"the system named in {path} does not answer ({error}); it may have stopped", stage="ingress"
+        ) from error
     finally:
         connection.close()
     if response.status != 200:
-        raise InputError(f"the running system refused the signals: {answer.get('error', response.reason)}", stage="ingress")
+        raise InputError(
+            f"the running system refused the signals: {answer.get('error', response.reason)}", stage="ingress"
+        )
     counts: dict[str, int] = answer
     return counts
 

@@ -1,8 +1,9 @@
 """The tape: a `MarketReader` over a source of bars, loaded in chunks of whole days and revealed moment by moment.
 
-Engine columns are computed once per chunk for every (symbol, timeframe): thresholds cannot touch them, so a learned gate costs
-nothing here. A recorded source is one chunk; a simulator is read a day ahead. Whatever is returned for ``now`` uses only bars that
-closed at or before ``now`` (and, for a quote, the open of the bar that opens then).
+Engine columns are computed once per chunk for every (symbol, timeframe): thresholds cannot touch them, so a learned
+gate costs
+nothing here. A recorded source is one chunk; a simulator is read a day ahead. Whatever is returned for ``now`` uses
+only bars that closed at or before ``now`` (and, for a quote, the open of the bar that opens then).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from edgebook.domain.errors import InputError, PortError
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.timeframe import TIMEFRAMES, micros
-from edgebook.engine.columns import EngineColumns, EngineConfig, EngineMemory, advance, interesting, reading
+from edgebook.engine.columns import EngineColumns, EngineConfig, EngineMemory, advance, events, reading
 from edgebook.engine.gates import BASE_GATES, flags_over
 from edgebook.market.bars import BarSeries, resample
 from edgebook.market.composite import CompositeMemory, cap_class, driver_members, extend_composite
@@ -102,7 +103,9 @@ class Tape:
         self.timeframes = tuple(tf for tf in timeframes if micros(tf) >= self._step and micros(tf) % self._step == 0)
         self.dropped = tuple(tf for tf in timeframes if tf not in self.timeframes)
         if not self.timeframes:
-            raise InputError(f"none of the timeframes {', '.join(timeframes)} can be built from {self.base} bars", stage="market")
+            raise InputError(
+                f"none of the timeframes {', '.join(timeframes)} can be built from {self.base} bars", stage="market"
+            )
         first, last = source.span
         if last is None and chunk_days is None:
             raise PortError("an endless source needs chunk_days", stage="market")
@@ -114,7 +117,7 @@ class Tape:
         self._loaded = first
         self._prices = {symbol: _Prices() for symbol in self.symbols}
         self._lines = {(symbol, tf): _Line() for symbol in self.symbols for tf in self.timeframes}
-        self._due: dict[str, dict[int, list[str]]] = {tf: {} for tf in self.timeframes}
+        self._due: dict[str, dict[int, list[tuple[str, int]]]] = {tf: {} for tf in self.timeframes}
         self._drivers = _Drivers(source, drivers, self.symbols, self.tokens, self.timeframes)
 
     @property
@@ -134,8 +137,9 @@ class Tape:
             self._read(self._loaded, until, now)
             self._loaded = until
 
-    def due(self, timeframe: str, now: int) -> Sequence[str]:
-        """Symbols with a bar of ``timeframe`` closing at ``now`` that anything can follow from."""
+    def due(self, timeframe: str, now: int) -> Sequence[tuple[str, int]]:
+        """Symbols with a bar of ``timeframe`` closing at ``now`` that anything can follow from, and that bar's
+        events."""
         return self._due[timeframe].get(now, ())
 
     def reading(self, symbol: str, timeframe: str, now: int) -> MarketReading | None:
@@ -210,8 +214,10 @@ class Tape:
         if columns is None:
             return
         due = self._due[timeframe]
-        for ts in columns.ts[interesting(columns)].tolist():
-            due.setdefault(ts, []).append(symbol)
+        found = events(columns)
+        at = np.flatnonzero(found)
+        for ts, bits in zip(columns.ts[at].tolist(), found[at].tolist(), strict=True):
+            due.setdefault(ts, []).append((symbol, bits))
 
 
 class _Drivers:
@@ -250,7 +256,9 @@ class _Drivers:
                 base[symbol] = source.bars(symbol, first, until)
         self._started = True
         hourly = {s: resample(b, "1h")[0] for s, b in base.items() if micros("1h") % b.step == 0}
-        self.timeline.extend({s: (b.close_ts, b.close) for s, b in hourly.items() if len(b)}, until // micros("1h") * micros("1h"))
+        self.timeline.extend(
+            {s: (b.close_ts, b.close) for s, b in hourly.items() if len(b)}, until // micros("1h") * micros("1h")
+        )
         for horizon, timeframe in self._horizons.items():
             series = hourly if timeframe == "1h" else {s: resample(b, timeframe)[0] for s, b in base.items()}
             for driver, names in self._members.items():

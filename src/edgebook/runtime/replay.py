@@ -1,7 +1,7 @@
 """Rebuild: every projection refolded from the log alone, and compared with what is stored (architecture law 1).
 
-Learning is replayed at the points where its jobs changed something: each ``job_completed`` and ``config_changed`` strand makes the
-job run again on the rebuilt tables. The rebuilt log must reach the same hash.
+Learning is replayed at the points where its jobs changed something: each ``job_completed`` and ``config_changed``
+strand makes the job run again on the rebuilt tables. The rebuilt log must reach the same hash.
 """
 
 from __future__ import annotations
@@ -87,4 +87,3 @@ def _compare(name: str, stored: UnitOfWork, fresh: UnitOfWork) -> list[str]:
             fields = [f.name for f in dataclasses.fields(row) if getattr(row, f.name) != getattr(new[key], f.name)]
             found.append(f"{name}: {key} differs in {', '.join(fields)}")
     return found
-

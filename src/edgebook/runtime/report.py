@@ -11,7 +11,7 @@ import numpy as np
 
 from edgebook.domain.book import Trade
 from edgebook.domain.levers import GATE_LEVERS, LESSON_TYPES, LEVERS
-from edgebook.domain.strands import BuyWindow, DecisionLowcap, EpisodeSummary, Nudge, OrderFilled, PmAction
+from edgebook.domain.strands import BuyWindow, DecisionLowcap, EpisodeSummary, Nudge, OrderFilled, PmAction, Strand
 from edgebook.ports import UnitOfWork
 from edgebook.runtime.views import override_counts
 
@@ -20,17 +20,21 @@ GATES = frozenset(name for names in GATE_LEVERS.values() for name in names)
 CONTENT_KINDS = ("decision_lowcap", "pm_action", "order_filled", "uptrend_buy_window", "uptrend_episode_summary")
 
 
-def report(uow: UnitOfWork, *, bars: int, wall_s: float, starting_cash: float) -> dict[str, Json]:
+def report(
+    uow: UnitOfWork, *, bars: int, wall_s: float, starting_cash: float, tally: Tally | None = None
+) -> dict[str, Json]:
     """Figures of a whole database.
 
     Args:
+        tally: counts over all strands, when somebody kept them while they were written; else the log is read.
         bars: bars walked, over all traded series.
         wall_s: seconds it took.
         starting_cash: USD at the start; drawdown is measured on realised equity from there.
     """
-    tally = _Tally()
-    for strand in uow.log.read(0, CONTENT_KINDS):
-        tally.add(strand.payload)
+    if tally is None:
+        tally = Tally()
+        for strand in uow.log.read(0, CONTENT_KINDS):
+            tally.add(strand)
     trades = sorted(uow.trades.values(), key=lambda t: (t.closed_at, t.trade_id))
     kinds = uow.log.counts()
     return {
@@ -70,8 +74,8 @@ def trade_figures(trades: Sequence[Trade], starting_cash: float) -> dict[str, Js
     }
 
 
-class _Tally:
-    """Counts over strands."""
+class Tally:
+    """Counts over strands, kept while they are written or made by reading the log."""
 
     def __init__(self) -> None:
         self.decisions: Counter[str] = Counter()
@@ -80,7 +84,9 @@ class _Tally:
         self.nudged: Counter[str] = Counter({"allocations": 0, "sizes": 0, "gates": 0})
         self.flags_changed = 0
 
-    def add(self, payload: object) -> None:
+    def add(self, strand: Strand) -> None:
+        """Count one strand."""
+        payload = strand.payload
         if isinstance(payload, DecisionLowcap):
             self.decisions[payload.action] += 1
             self.nudged["allocations"] += payload.action == "approve" and moved(payload.nudges)
@@ -114,7 +120,11 @@ def _lessons(uow: UnitOfWork) -> dict[str, dict[str, int]]:
 
 def _silent(uow: UnitOfWork) -> dict[str, str]:
     """Families that do not act, each with its reason."""
-    return {fit.family: _reason(fit.detail, fit.n) for fit in sorted(uow.fits.values(), key=lambda f: f.family) if not fit.acts}
+    return {
+        fit.family: _reason(fit.detail, fit.n)
+        for fit in sorted(uow.fits.values(), key=lambda f: f.family)
+        if not fit.acts
+    }
 
 
 def _reason(detail: Mapping[str, Any], n: int) -> str:

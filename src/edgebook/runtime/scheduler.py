@@ -1,14 +1,17 @@
 """The two drivers of the JOBS table: a simulated clock, and one paced by the wall clock.
 
-Order at equal times (decisions 34): bars that close (timeframes, then symbols, ascending), signals, jobs by offset, and last the
+Order at equal times (decisions 34): bars that close (timeframes, then symbols, ascending), signals, jobs by offset,
+and last the
 fills of orders planned at that moment. Both drivers call `System.step`; they differ only in who says what time it is.
 """
 
 from __future__ import annotations
 
+import gc
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from edgebook.runtime.ingress import Delivery
 from edgebook.runtime.system import System
@@ -18,15 +21,30 @@ PACE_SECONDS = 0.1
 Watch = Callable[[System, int], bool]
 
 
+@contextmanager
+def patient_gc() -> Iterator[None]:
+    """Collect garbage rarely: the tables in memory are large, long-lived and without cycles, and every full pass
+    walks them."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
 def run_simulated(system: System, until: int, watch: Watch | None = None) -> None:
     """Walk every moment up to ``until`` as fast as the machine can, then commit (backtests)."""
     timetable = start_pm_jobs(system.clock)
-    for moment in system.moments(until):
-        for slot, job in timetable.until(moment - 1):
-            system.run_job(job, slot)
-        system.step(moment, timetable)
-        if watch is not None and not watch(system, moment):
-            break
+    with patient_gc():
+        for moment in system.moments(until):
+            for slot, job in timetable.until(moment - 1):
+                system.run_job(job, slot)
+            system.step(moment, timetable)
+            if watch is not None and not watch(system, moment):
+                break
     system.commit()
 
 
@@ -37,10 +55,11 @@ def run_paced(
     inbox: queue.SimpleQueue[Delivery],
     watch: Watch | None = None,
 ) -> None:
-    """Walk the same moments, no faster than ``speed`` simulated seconds per wall second, taking deliveries between steps.
+    """Walk the same moments, no faster than ``speed`` simulated seconds per wall second, taking deliveries between
+    steps.
 
-    A machine that cannot keep up falls behind its pace; nothing is skipped. Every beat ends in a commit, so other processes
-    see at most a beat of delay.
+    A machine that cannot keep up falls behind its pace; nothing is skipped. Every beat ends in a commit, so other
+    processes see at most a beat of delay.
     """
     timetable = start_pm_jobs(system.clock)
     origin, began = system.clock, time.monotonic()

@@ -1,4 +1,5 @@
-"""Settings: frozen, typed, one default each, unknown keys refused (trading.md 7). File < environment (``EDGEBOOK_*``) < command line.
+"""Settings: frozen, typed, one default each, unknown keys refused (trading.md 7). File < environment (``EDGEBOOK_*``)
+< command line.
 
 Learned numbers are never settings: they are data in ``learning_configs``.
 """

@@ -1,4 +1,5 @@
-"""The assembled system: one writer, one tape, one broker, one table of jobs, and the order in which a moment happens."""
+"""The assembled system: one writer, one tape, one broker, one table of jobs, and the order in which a moment
+happens."""
 
 from __future__ import annotations
 
@@ -28,7 +29,13 @@ class System:
     """
 
     def __init__(
-        self, desk: Desk, tape: Tape, signals: Sequence[tuple[int, str]] = (), *, commit_every: int = 4_000, strict: bool = False
+        self,
+        desk: Desk,
+        tape: Tape,
+        signals: Sequence[tuple[int, str]] = (),
+        *,
+        commit_every: int = 4_000,
+        strict: bool = False,
     ) -> None:
         self.desk, self.tape, self.strict = desk, tape, strict
         self._signals, self._next_signal = signals, 0
@@ -50,7 +57,11 @@ class System:
         """Moments after the clock, up to ``until``: bar closes and recorded signals, ascending."""
         while self.clock < until:
             self.tape.load(self.clock)
-            end = min(until, self.tape.loaded_until) if self.tape.end is None or self.tape.loaded_until < self.tape.end else until
+            end = (
+                min(until, self.tape.loaded_until)
+                if self.tape.end is None or self.tape.loaded_until < self.tape.end
+                else until
+            )
             grid = self.tape.closes(self.clock, end).tolist()
             if not grid:
                 return
@@ -80,7 +91,9 @@ class System:
         """Run a job for its slot, once; a slot with nothing to read is counted on the previous run (decisions 35)."""
         last = self._last_runs.get(job.name)
         if last is not None and not job.ready(self.desk):
-            self._last_runs[job.name] = JobRun(last.name, last.slot, last.status, last.counts, last.error, last.idle_slots + 1, slot)
+            self._last_runs[job.name] = JobRun(
+                last.name, last.slot, last.status, last.counts, last.error, last.idle_slots + 1, slot
+            )
             return
         if last is not None and last.idle_slots:
             self.desk.uow.runs.put(last)
@@ -127,7 +140,9 @@ class System:
         except Exception as error:
             if self.strict:
                 raise
-            log.error("job failed", job=name, slot=slot, error=str(error), exc_info=not isinstance(error, EdgebookError))
+            log.error(
+                "job failed", job=name, slot=slot, error=str(error), exc_info=not isinstance(error, EdgebookError)
+            )
             failed = JobRun(name, slot, "failed", {"failed": 1}, f"{type(error).__name__}: {error}", 0, slot)
             self.desk.uow.runs.put(failed)
             return failed

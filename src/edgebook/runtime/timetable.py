@@ -22,11 +22,9 @@ class Timetable:
 
     def until(self, end: int) -> Iterator[tuple[int, Job]]:
         """Slots ``<= end`` in time order (ties by offset), each given once."""
-        while True:
+        while min(self.due) <= end:
             first = min(range(len(self.due)), key=lambda i: (self.due[i], self.jobs[i].offset_seconds))
             slot, job = self.due[first], self.jobs[first]
-            if slot > end:
-                return
             self.due[first] = job.next_slot(slot)
             yield slot, job
 
@@ -42,7 +40,9 @@ def start_pm_jobs(at: int, jobs: tuple[Job, ...] = JOBS) -> Timetable:
     """
     missing = [name for name in REQUIRED_JOBS if name not in {job.name for job in jobs}]
     if missing:
-        raise PortError(f"the job table lacks {', '.join(missing)}: learning would not be live, so nothing starts", stage="boot")
+        raise PortError(
+            f"the job table lacks {', '.join(missing)}: learning would not be live, so nothing starts", stage="boot"
+        )
     timetable = Timetable(jobs)
     timetable.start(at)
     return timetable

@@ -14,13 +14,17 @@ WEEK = 7 * DAY
 BOOTSTRAP_DRAWS = 2_000
 
 
-def compare(on: tuple[dict[str, Any], tuple[Trade, ...]], off: tuple[dict[str, Any], tuple[Trade, ...]]) -> dict[str, Any]:
-    """Learning on against off: both reports and the uplift, in money and in rr, with a 90 % interval over calendar weeks."""
+def compare(
+    on: tuple[dict[str, Any], tuple[Trade, ...]], off: tuple[dict[str, Any], tuple[Trade, ...]]
+) -> dict[str, Any]:
+    """Learning on against off: both reports and the uplift, in money and in rr, with a 90 % interval over calendar
+    weeks."""
     return {"on": on[0], "off": off[0], "uplift": uplift(on[1], off[1])}
 
 
 def uplift(on: tuple[Trade, ...], off: tuple[Trade, ...]) -> dict[str, Any]:
-    """Difference in pnl (USD) and in capital-weighted rr per trade, with a week-block bootstrap interval of the rr difference.
+    """Difference in pnl (USD) and in capital-weighted rr per trade, with a week-block bootstrap interval of the rr
+    difference.
 
     rr is weighted by what was invested: learning moves capital, it does not change which bars pay.
     """

@@ -14,7 +14,16 @@ from edgebook.domain.codec import to_json
 from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Lesson, family_key
 from edgebook.domain.scope import contains, scope_hash
-from edgebook.domain.strands import BuyWindow, DecisionLowcap, EpisodeSummary, Nudge, PmAction, PositionClosed, SocialLowcap, Strand
+from edgebook.domain.strands import (
+    BuyWindow,
+    DecisionLowcap,
+    EpisodeSummary,
+    Nudge,
+    PmAction,
+    PositionClosed,
+    SocialLowcap,
+    Strand,
+)
 from edgebook.ports import UnitOfWork
 
 Json = Any
@@ -69,7 +78,11 @@ def overrides_view(uow: UnitOfWork) -> dict[str, Json]:
 
 def override_counts(uow: UnitOfWork) -> dict[str, int]:
     """Overrides in force per lesson type."""
-    lists = {"dm_alloc": ("dm", "alloc_overrides"), "pm_strength": ("pm", "pattern_strength_overrides"), "pm_tuning": ("pm", "pattern_overrides")}
+    lists = {
+        "dm_alloc": ("dm", "alloc_overrides"),
+        "pm_strength": ("pm", "pattern_strength_overrides"),
+        "pm_tuning": ("pm", "pattern_overrides"),
+    }
     counts = {}
     for name, (module, field) in lists.items():
         row = uow.configs.get(module)
@@ -81,14 +94,27 @@ def jobs_view(uow: UnitOfWork) -> list[dict[str, Json]]:
     """Per job: runs, failures, last slot, counts summed over all runs, idle slots."""
     jobs: dict[str, dict[str, Json]] = {}
     for run in uow.runs.values():
-        row = jobs.setdefault(run.name, {"job": run.name, "runs": 0, "failed": 0, "idle_slots": 0, "last_slot": 0, "counts": Counter(), "error": ""})
+        row = jobs.setdefault(
+            run.name,
+            {
+                "job": run.name,
+                "runs": 0,
+                "failed": 0,
+                "idle_slots": 0,
+                "last_slot": 0,
+                "counts": Counter(),
+                "error": "",
+            },
+        )
         row["runs"] += 1
         row["failed"] += run.status != "ok"
         row["idle_slots"] += run.idle_slots
         row["last_slot"] = max(row["last_slot"], run.last_slot, run.slot)
         row["counts"].update(run.counts)
         row["error"] = run.error or row["error"]
-    return [{**row, "last_slot": when(row["last_slot"]), "counts": dict(row["counts"])} for _, row in sorted(jobs.items())]
+    return [
+        {**row, "last_slot": when(row["last_slot"]), "counts": dict(row["counts"])} for _, row in sorted(jobs.items())
+    ]
 
 
 def status_view(uow: UnitOfWork) -> dict[str, Json]:
@@ -138,7 +164,9 @@ def trace(uow: UnitOfWork, signal: str) -> dict[str, Json]:
             reached.add("fill")
         elif isinstance(payload, PositionClosed):
             reached.add("close")
-            if uow.observations.get(f"{family_key('pm', payload.actions[0].pattern_key, payload.actions[0].action_category)}|{strand.trade_id}"):
+            first_action = payload.actions[0]
+            family = family_key("pm", first_action.pattern_key, first_action.action_category)
+            if uow.observations.get(f"{family}|{strand.trade_id}"):
                 reached.add("statistics")
     last = max(reached, key=STAGES.index)
     missing = next((s for s in STAGES if s not in reached), "")
@@ -171,7 +199,11 @@ def explain(uow: UnitOfWork, ident: str) -> dict[str, Json]:
             return {"trade": ident, "actions": [explain(uow, s.id) for s in closes if isinstance(s.payload, PmAction)]}
         strand = _find_signal(uow, ident)
     if isinstance(strand.payload, SocialLowcap):
-        decided = [s for s in uow.log.find(correlation_id=strand.correlation_id or strand.id) if isinstance(s.payload, DecisionLowcap)]
+        decided = [
+            s
+            for s in uow.log.find(correlation_id=strand.correlation_id or strand.id)
+            if isinstance(s.payload, DecisionLowcap)
+        ]
         strand = decided[0] if decided else strand
     payload = strand.payload
     nudges: tuple[Nudge, ...] = getattr(payload, "nudges", ())
@@ -190,7 +222,20 @@ def _numbers(payload: object) -> dict[str, Json]:
     if isinstance(payload, DecisionLowcap):
         names = ("base_allocation_pct", "coefficient_mult", "alloc_mult", "allocation_pct", "action", "reasoning")
     elif isinstance(payload, PmAction):
-        names = ("decision_type", "rule", "base_size_frac", "size_frac", "notional_usd", "quantity", "a_base", "a_value", "e_base", "e_value", "caps", "thresholds_effective")
+        names = (
+            "decision_type",
+            "rule",
+            "base_size_frac",
+            "size_frac",
+            "notional_usd",
+            "quantity",
+            "a_base",
+            "a_value",
+            "e_base",
+            "e_value",
+            "caps",
+            "thresholds_effective",
+        )
     elif isinstance(payload, BuyWindow | EpisodeSummary):
         names = ("episode_type", "outcome", "entered")
     return {name: to_json(getattr(payload, name)) for name in names}
@@ -201,16 +246,18 @@ def _nudge(uow: UnitOfWork, nudge: Nudge) -> dict[str, Json]:
     for item in nudge.matched:
         lesson = uow.lessons.get(item.lesson_id)
         matched.append({**to_json(item), "lesson": _lesson(uow, lesson) if lesson else "no longer kept"})
-    return {"lever": nudge.lever, "base": nudge.base, "applied": nudge.applied, "blend": nudge.blend, "overrides": matched}
+    return {
+        "lever": nudge.lever,
+        "base": nudge.base,
+        "applied": nudge.applied,
+        "blend": nudge.blend,
+        "overrides": matched,
+    }
 
 
 def _lesson(uow: UnitOfWork, lesson: Lesson) -> dict[str, Json]:
     row = uow.stats.get(f"{lesson.family}|{scope_hash(lesson.scope_values)}")
-    units = [
-        o.unit_id
-        for o in uow.observations.values(lesson.family + "|")
-        if contains(o.scope, lesson.scope_values)
-    ]
+    units = [o.unit_id for o in uow.observations.values(lesson.family + "|") if contains(o.scope, lesson.scope_values)]
     statistics: dict[str, Json] = {}
     if row is not None:
         kept = ("avg_rr", "variance", "win_rate", "edge_raw", "avg_roi", "time_efficiency", "baseline")
@@ -242,7 +289,10 @@ def _find_signal(uow: UnitOfWork, ident: str) -> Strand:
     for strand in uow.log.read(0, ["social_lowcap"]):
         if isinstance(strand.payload, SocialLowcap) and strand.payload.signal_id == ident:
             return strand
-    raise InputError(f"nothing in this database has the id {ident!r}; ids are printed by 'edgebook status', 'lessons' and 'trace'", stage="views")
+    raise InputError(
+        f"nothing in this database has the id {ident!r}; ids are printed by 'edgebook status', 'lessons' and 'trace'",
+        stage="views",
+    )
 
 
 def _line(strand: Strand) -> dict[str, Json]:
@@ -250,7 +300,9 @@ def _line(strand: Strand) -> dict[str, Json]:
     text = {
         "decision_lowcap": lambda p: f"{p.action} {p.allocation_pct:.3g} % (alloc_mult {p.alloc_mult:.4f})",
         "position_status": lambda p: f"{p.previous or 'new'} -> {p.status} ({p.reason})",
-        "pm_action": lambda p: f"{p.decision_type} rule {p.rule} {p.side} size {p.size_frac:.4f} (base {p.base_size_frac:.4f})",
+        "pm_action": lambda p: (
+            f"{p.decision_type} rule {p.rule} {p.side} size {p.size_frac:.4f} (base {p.base_size_frac:.4f})"
+        ),
         "order_filled": lambda p: f"{p.side} {p.quantity} at {p.price:.6g}, fee {p.fee_usd}",
         "position_closed": lambda p: f"rr {p.summary.rr:+.3f}, pnl {p.summary.pnl_usd} ({p.exit_reason})",
         "uptrend_stage_transition": lambda p: f"{p.from_state} -> {p.to_state}",
@@ -272,5 +324,10 @@ def _line(strand: Strand) -> dict[str, Json]:
 def largest_nudge(strand: Strand) -> float:
     """Largest absolute log change (multipliers) or difference (gates) among a strand's nudges; 0 without any."""
     nudges: tuple[Nudge, ...] = getattr(strand.payload, "nudges", ())
-    sizes = [abs(math.log(n.applied / n.base)) if n.lever.endswith("_mult") and n.base > 0 < n.applied else abs(n.applied - n.base) for n in nudges]
+    sizes = [
+        abs(math.log(n.applied / n.base))
+        if n.lever.endswith("_mult") and n.base > 0 < n.applied
+        else abs(n.applied - n.base)
+        for n in nudges
+    ]
     return max(sizes, default=0.0)
