@@ -157,20 +157,19 @@ class Desk:
         return found
 
     def due(self, timeframe: str, now: int) -> Iterator[tuple[Position, PmMemory]]:
-        """Positions of ``timeframe`` whose bar closes at ``now`` and that have something to look at."""
-        extra = set(self.attention.get(timeframe, ()))
-        for symbol, events in self.market.due(timeframe, now):
+        """Positions of ``timeframe`` whose bar closes at ``now`` and that have something to look at, by symbol."""
+        events = dict(self.market.due(timeframe, now))
+        restless_ids = self.attention.get(timeframe)
+        if restless_ids:
+            symbols = {self.position(ident).symbol for ident in restless_ids}
+            events = {symbol: events.get(symbol, 0) for symbol in sorted({*events, *symbols})}
+        for symbol, bits in events.items():
             ident = self._watched.get((symbol, timeframe))
             if ident is None:
                 continue
             position, memory = self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
-            if ident in extra:
-                extra.discard(ident)
+            if (restless_ids and ident in restless_ids) or awake(position, memory, bits, now, self.rules):
                 yield position, memory
-            elif awake(position, memory, events, now, self.rules):
-                yield position, memory
-        for ident in sorted(extra):
-            yield self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
 
     def open_orders(self) -> list[Order]:
         """Open orders in the order they were planned."""
