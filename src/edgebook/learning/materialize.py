@@ -52,7 +52,12 @@ class Materialized:
 
 
 def materialize(
-    lessons: Iterable[Lesson], previous: Documents, now: int, *, schemas: Mapping[str, ScopeSchema] = SCHEMAS
+    lessons: Iterable[Lesson],
+    previous: Documents,
+    now: int,
+    *,
+    schemas: Mapping[str, ScopeSchema] = SCHEMAS,
+    after: int = 0,
 ) -> Materialized:
     """The documents of ``lessons``, by read-modify-write on ``previous``.
 
@@ -65,6 +70,7 @@ def materialize(
         previous: ``(dm, pm)`` documents now in force, ``({}, {})`` at first.
         now: time of writing, microseconds UTC.
         schemas: scope schema per module.
+        after: newest version known; the next one is higher, whatever a damaged document says of itself.
 
     Raises:
         LearningError: two lessons with one id.
@@ -73,6 +79,7 @@ def materialize(
     >>> nothing.changed, nothing.version, nothing.dm["alloc_overrides"]
     (False, 0, [])
     """
+    previous = (_readable(previous[0]), _readable(previous[1]))
     counts = dict.fromkeys([*(name for _, name in LISTS.values()), "inactive", "neutral", "refused"], 0)
     refused: list[tuple[str, str]] = []
     overrides: dict[str, Override] = {}
@@ -96,7 +103,7 @@ def materialize(
             continue
         overrides[lesson.id] = override
         counts[LISTS[override.lesson_type][1]] += 1
-    return _written(overrides, previous, now, counts, tuple(sorted(refused)))
+    return _written(overrides, previous, now, counts, tuple(sorted(refused)), after)
 
 
 def _written(
@@ -105,8 +112,9 @@ def _written(
     now: int,
     counts: dict[str, int],
     refused: tuple[tuple[str, str], ...],
+    after: int,
 ) -> Materialized:
-    version = max(_version(document) for document in previous)
+    version = max(after, *(_version(document) for document in previous))
     dm, pm = dump_documents(overrides.values(), previous=previous, updated_at=now, version=version + 1)
     digest = content_hash(dm, pm)
     if digest == content_hash(*previous):
@@ -176,6 +184,11 @@ def _effect(lesson: Lesson) -> dict[str, Any]:
     levers = dict(lesson.effect.get("execution_levers", {}))
     thresholds = levers.pop("signal_thresholds", {})
     return {**levers, **thresholds}
+
+
+def _readable(document: Any) -> Mapping[str, Any]:
+    """The document, or an empty one in place of something that is no document."""
+    return document if isinstance(document, Mapping) else {}
 
 
 def _version(document: Mapping[str, Any]) -> int:

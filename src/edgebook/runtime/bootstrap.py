@@ -67,11 +67,11 @@ def parquet_feed(bars: Path, signals: Path | None = None, regime_bars: Path | No
 
 
 def _ordered(path: Path, tokens: object) -> list[tuple[int, str]]:
-    lines = []
+    lines: list[tuple[int, str, str]] = []
     for number, text in read_signals(path):
         signal = parse_signal(text, tokens=tokens, where=f"{path}:{number}")  # type: ignore[arg-type]
-        lines.append((signal.ts, text))
-    return sorted(lines, key=lambda row: row[0])
+        lines.append((signal.ts, signal.payload.signal_id, text))
+    return [(ts, text) for ts, _, text in sorted(lines)]
 
 
 def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules:

@@ -69,13 +69,13 @@ class _Prices:
     ts_open: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     open: Floats = field(default_factory=lambda: np.zeros(0))
     close: Floats = field(default_factory=lambda: np.zeros(0))
-    spent: Floats = field(default_factory=lambda: np.zeros(1))
+    spent: Floats = field(default_factory=lambda: np.zeros(0))
 
     def extend(self, bars: BarSeries) -> None:
         self.ts_open = np.concatenate((self.ts_open, bars.ts_open))
         self.open = np.concatenate((self.open, bars.open))
         self.close = np.concatenate((self.close, bars.close))
-        self.spent = np.concatenate((self.spent, self.spent[-1] + np.cumsum(bars.close * bars.volume)))
+        self.spent = np.concatenate((self.spent, bars.close * bars.volume))
 
 
 class Tape:
@@ -172,7 +172,7 @@ class Tape:
         if prices is None:
             return 0.0
         first, last = prices.ts_open.searchsorted([now - DAY, now - self._step + 1])
-        return float(prices.spent[last] - prices.spent[first])
+        return float(prices.spent[first:last].sum())
 
     def path(self, symbol: str, timeframe: str, start: int, end: int) -> BarSeries:
         """Bars that open at or after ``start`` and close at or before ``end``."""

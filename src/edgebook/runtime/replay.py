@@ -14,8 +14,9 @@ from typing import cast
 from edgebook.adapters.brokers.paper import PaperBroker
 from edgebook.adapters.memory import MemoryStore
 from edgebook.desk import Desk
-from edgebook.domain.strands import ConfigChanged, JobCompleted
-from edgebook.jobs import JOBS, run_materializer
+from edgebook.domain.errors import StrandError
+from edgebook.domain.strands import ConfigChanged, JobCompleted, Strand
+from edgebook.jobs import JOBS, Job, run_materializer
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import MarketReader, UnitOfWork
 from edgebook.trading.rules import TradingRules
@@ -61,20 +62,29 @@ def rebuild(stored: UnitOfWork, rules: TradingRules, learning: LearningConfig) -
     learners = {job.name: job for job in JOBS}
     with MemoryStore().writer() as fresh:
         desk = Desk(fresh, cast(MarketReader, None), PaperBroker(), {}, rules, learning)
-        count = 0
+        count, stopped = 0, []
         for strand in stored.log.read(0):
             count += 1
-            payload = strand.payload
-            if isinstance(payload, ConfigChanged):
-                run_materializer(desk, strand.ts_event)
-            elif isinstance(payload, JobCompleted) and payload.job != "override_materializer":
-                learners[payload.job].run(desk, payload.slot)
-            desk.record([dataclasses.replace(strand, seq=0, hash="")])
-        differences = [text for name in TABLES for text in _compare(name, stored, fresh)]
+            try:
+                _replay(desk, strand, learners)
+            except StrandError as error:
+                stopped.append(f"log: the rebuild parts from it at seq {strand.seq}: {error.message}")
+                break
+        differences = stopped + [text for name in TABLES for text in _compare(name, stored, fresh)]
         if fresh.log.head != stored.log.head:
             differences.append(f"log: rebuilt head is {fresh.log.head}, stored head is {stored.log.head}")
         rows = {name: len(getattr(stored, name)) for name in TABLES}
     return Rebuilt(count, rows, tuple(differences), stored.log.head[1])
+
+
+def _replay(desk: Desk, strand: Strand, learners: Mapping[str, Job]) -> None:
+    """Learning runs again where it changed something; every other strand is folded as it is."""
+    payload = strand.payload
+    if isinstance(payload, ConfigChanged):
+        run_materializer(desk, strand.ts_event)
+    elif isinstance(payload, JobCompleted) and payload.job != "override_materializer":
+        learners[payload.job].run(desk, payload.slot)
+    desk.record([dataclasses.replace(strand, seq=0, hash="")])
 
 
 def _compare(name: str, stored: UnitOfWork, fresh: UnitOfWork) -> list[str]:
