@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 from edgebook.domain.book import ZERO, Account, Decision, Order, PmMemory, Position, RegimeSnapshot
 from edgebook.domain.errors import EdgebookError, PortError
@@ -42,6 +42,13 @@ _NEXT = {
     "lesson_builder_pm": ("override_materializer",),
     "lesson_builder_dm": ("override_materializer",),
 }
+
+
+class NewestVersion(TypedDict):
+    """What the materializer must know of the version in force."""
+
+    after: int
+    previous_hash: str
 
 
 def _ignore(strand: Strand) -> None:
@@ -266,6 +273,12 @@ class Desk:
         rows = [self.uow.configs.get(name) for name in ("dm", "pm")]
         dm, pm = (row.config_data if row else {} for row in rows)
         return dm, pm
+
+    def newest_version(self) -> NewestVersion:
+        """Number and content hash of the config version in force, as the materializer asks for them."""
+        version = self.history.current_version
+        row = self.uow.config_versions.get(f"{version:010d}") if version else None
+        return {"after": version, "previous_hash": row.content_hash if row else ""}
 
     def install(self, version: ConfigVersion) -> None:
         """Put a new config version in force: rows and history swap together, the next decision reads it."""

@@ -253,7 +253,7 @@ def _put_lessons(desk: Desk, built: Built) -> None:
 def run_materializer(desk: Desk, slot: int) -> Counts:
     """Write the lessons that act into ``learning_configs``; a changed document is a new version, in force at once
     (mission 4; hourly)."""
-    result = materialize(desk.uow.lessons.values(), desk.documents(), slot, after=desk.history.current_version)
+    result = materialize(desk.uow.lessons.values(), desk.documents(), slot, **desk.newest_version())
     if not result.changed:
         return {"read": sum(result.counts.values())}
 

@@ -58,6 +58,7 @@ def materialize(
     *,
     schemas: Mapping[str, ScopeSchema] = SCHEMAS,
     after: int = 0,
+    previous_hash: str = "",
 ) -> Materialized:
     """The documents of ``lessons``, by read-modify-write on ``previous``.
 
@@ -70,6 +71,7 @@ def materialize(
         previous: ``(dm, pm)`` documents now in force, ``({}, {})`` at first.
         now: time of writing, microseconds UTC.
         schemas: scope schema per module.
+        previous_hash: content hash of ``previous`` where it is known.
         after: newest version known; the next one is higher, whatever a damaged document says of itself.
 
     Raises:
@@ -103,7 +105,7 @@ def materialize(
             continue
         overrides[lesson.id] = override
         counts[LISTS[override.lesson_type][1]] += 1
-    return _written(overrides, previous, now, counts, tuple(sorted(refused)), after)
+    return _written(overrides, previous, now, counts, tuple(sorted(refused)), after, previous_hash)
 
 
 def _written(
@@ -113,11 +115,12 @@ def _written(
     counts: dict[str, int],
     refused: tuple[tuple[str, str], ...],
     after: int,
+    previous_hash: str,
 ) -> Materialized:
     version = max(after, *(_version(document) for document in previous))
     dm, pm = dump_documents(overrides.values(), previous=previous, updated_at=now, version=version + 1)
     digest = content_hash(dm, pm)
-    if digest == content_hash(*previous):
+    if digest == (previous_hash or content_hash(*previous)):
         return Materialized(
             _complete(previous[0], dm), _complete(previous[1], pm), False, version, counts, digest, refused
         )

@@ -4,6 +4,7 @@ happens."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -41,6 +42,7 @@ class System:
         self._signals, self._next_signal = signals, 0
         self._commit_every, self._committed = commit_every, desk.uow.log.head[0]
         self._last_runs: dict[str, JobRun] = {}
+        self._idle: dict[str, list[int]] = {}
         clock = desk.uow.watermarks.get("clock")
         self.clock = clock.at if clock else tape.start
         self.moments_done = self.bars = 0
@@ -89,17 +91,22 @@ class System:
 
     def run_job(self, job: Job, slot: int) -> None:
         """Run a job for its slot, once; a slot with nothing to read is counted on the previous run (decisions 35)."""
-        last = self._last_runs.get(job.name)
-        if last is not None and not job.ready(self.desk):
-            self._last_runs[job.name] = JobRun(
-                last.name, last.slot, last.status, last.counts, last.error, last.idle_slots + 1, slot
-            )
+        if job.name in self._last_runs and not job.ready(self.desk):
+            idle = self._idle[job.name]
+            idle[0] += 1
+            idle[1] = slot
             return
-        if last is not None and last.idle_slots:
-            self.desk.uow.runs.put(last)
+        self._note_idle(job.name)
         run = self._do(job.name, slot, lambda: job.run(self.desk, slot))
-        self._last_runs[job.name] = run
+        self._last_runs[job.name], self._idle[job.name] = run, [0, slot]
         self.desk.uow.runs.put(run)
+
+    def _note_idle(self, name: str) -> None:
+        """Write the slots that found nothing to read onto the run before them."""
+        count, slot = self._idle.get(name, (0, 0))
+        last = self._last_runs.get(name)
+        if count and last is not None:
+            self.desk.uow.runs.put(replace(last, idle_slots=count, last_slot=slot))
 
     def take(self, lines: Sequence[str]) -> Counts:
         """Signals that came in from outside, at the clock's time."""
@@ -113,9 +120,8 @@ class System:
     def commit(self) -> None:
         """Make everything up to the clock durable, the clock with it."""
         seq = self.desk.uow.log.head[0]
-        for run in self._last_runs.values():
-            if run.idle_slots:
-                self.desk.uow.runs.put(run)
+        for name in self._last_runs:
+            self._note_idle(name)
         self.desk.uow.watermarks.put(Watermark("clock", seq, self.clock))
         self.desk.uow.commit()
         self._committed = seq

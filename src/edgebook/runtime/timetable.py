@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from edgebook.domain.errors import PortError
-from edgebook.jobs import JOBS, REQUIRED_JOBS, Job
+from edgebook.jobs import JOBS, MICROS, REQUIRED_JOBS, Job
 
 
 @dataclass(slots=True)
@@ -17,15 +17,17 @@ class Timetable:
     due: list[int] = field(default_factory=list)
 
     def start(self, at: int) -> None:
-        """First slots strictly after ``at``."""
+        """First slots strictly after ``at``; jobs stand in order of their offsets, so the first of equals is next."""
+        self.jobs = tuple(sorted(self.jobs, key=lambda job: job.offset_seconds))
         self.due = [job.next_slot(at) for job in self.jobs]
 
     def until(self, end: int) -> Iterator[tuple[int, Job]]:
         """Slots ``<= end`` in time order (ties by offset), each given once."""
-        while min(self.due) <= end:
-            first = min(range(len(self.due)), key=lambda i: (self.due[i], self.jobs[i].offset_seconds))
-            slot, job = self.due[first], self.jobs[first]
-            self.due[first] = job.next_slot(slot)
+        due = self.due
+        while (slot := min(due)) <= end:
+            first = due.index(slot)
+            job = self.jobs[first]
+            due[first] = slot + job.every_seconds * MICROS
             yield slot, job
 
 
