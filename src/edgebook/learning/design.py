@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +71,8 @@ def make_design(
     """Arrays of a family's observations (``outcome`` replaces rr, e.g. the exit outcome). Order of input does not
     matter.
 
-    Dims with a single observed value are left out: they would double every slice without adding anything (learning.md
-    2).
+    Values seen fewer than ``level_min_observations`` times are absent; dims left with a single value are left out: they
+    would double every slice without adding anything (learning.md 2).
     """
     values = [o.y for o in observations] if outcome is None else list(outcome)
     order = sorted(
@@ -107,11 +108,13 @@ def _dim(
     config: LearningConfig,
 ) -> Component | None:
     levels: dict[ScopeValue, int] = {}
-    names = sorted({v for v in values if v is not None}, key=lambda v: (isinstance(v, str), v))
+    count = Counter(v for v in values if v is not None)
+    thick = [v for v, n in count.items() if n >= config.level_min_observations]
+    names = sorted(thick, key=lambda v: (isinstance(v, str), v))
     if len(names) < 2:
         return None
     levels = {name: i for i, name in enumerate(names)}
-    codes = np.array([-1 if v is None else levels[v] for v in values], dtype=np.int64)
+    codes = np.array([-1 if v is None else levels.get(v, -1) for v in values], dtype=np.int64)
     market = dim in schema.market_wide or is_market_wide(codes, opened, tokens, config)
     known = codes[codes >= 0]
     episodes = int(1 + np.count_nonzero(known[1:] != known[:-1])) if market else 0

@@ -17,6 +17,8 @@ from edgebook.learning.config import LearningConfig
 FAMILY = family_key("pm", S1_ENTRY.key, "entry")
 PHASES = ["Good", "Dip", "Chop"]
 
+DEEP = LearningConfig(trade_depth_dims=3, tuning_depth_dims=2)
+
 
 def _random_closes(make, seed, count):
     draw = random.Random(seed)
@@ -39,7 +41,7 @@ def test_incremental_equals_batch_over_all_subsets(make):
     strands = _random_closes(make, 1, 40)
     store = make.Store()
     for strand in strands:
-        store.run([strand])
+        store.run([strand], config=DEEP)
 
     seen = 0
     for size in range(6):
@@ -127,7 +129,7 @@ def test_decision_is_one_observation_updated_by_its_siblings(make):
     assert row.weight == 1.0
     assert row.parts == {"p1": (1.0, 2.0), "p2": (3.0, -1.0)}
     dm_rows = [r for r in store.stats.values() if r.module == "dm"]
-    assert len(dm_rows) == 8
+    assert len(dm_rows) == 7  # root, three dims, three pairs
     for r in dm_rows:
         assert r.n == 1
         assert r.stats["sum_rr"] == pytest.approx(row.y, abs=1e-12)
@@ -270,7 +272,9 @@ def test_each_window_counts_under_its_own_scope_and_the_outcome_under_the_episod
     store = make.Store()
     dip = {**make.PM_SCOPE, "macro_phase": "Dip"}
     good = make.window("success", (make.lever("ts_min", 0.5),))
-    store.run([make.episode("e1", (good, make.window("success", (make.lever("ts_min", 0.5),), scope=dip)))])
+    store.run(
+        [make.episode("e1", (good, make.window("success", (make.lever("ts_min", 0.5),), scope=dip)))], config=DEEP
+    )
     blocks = {tuple(r.scope_values.items()): r.stats["tuning"]["s1_entry"] for r in store.stats.values()}
 
     assert max(map(len, blocks)) == 2
