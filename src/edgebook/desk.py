@@ -7,6 +7,7 @@ fresh) can be derived from the tables at any time and are, when the desk is set 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypedDict
 
@@ -23,6 +24,7 @@ from edgebook.domain.strands import (
     OrderRejected,
     PmAction,
     Strand,
+    TradeCounterfactual,
 )
 from edgebook.learning.config import LearningConfig
 from edgebook.learning.lessons import FamilyInput
@@ -123,6 +125,11 @@ class Desk:
             module="learning",
             config_version=self.history.current_version,
         )
+
+    def afterthought(self, ident: str, payload: TradeCounterfactual, closed: Strand, now: int) -> Strand:
+        """A strand about a trade that has closed before."""
+        told = replace(closed, id=ident, payload=payload, ts_event=now, ts_recorded=now, causation_id=closed.id)
+        return replace(told, tags=(payload.kind,), seq=0, hash="")
 
     def bury(self, error: EdgebookError, *, content: str, stage: str, now: int, correlation_id: str = "") -> None:
         """Keep what could not be processed, with its reason (architecture law 7)."""

@@ -18,15 +18,17 @@ from functools import partial
 from edgebook.desk import AGGREGATED, Desk
 from edgebook.domain.errors import EdgebookError
 from edgebook.domain.evidence import ConfigVersion, FamilyFit, StatRow, Watermark, family_key
+from edgebook.domain.ids import stable_id
 from edgebook.domain.pattern import EPISODE_PATTERN, Pattern
 from edgebook.domain.scope import root_key
-from edgebook.domain.strands import ConfigChanged, JobCompleted, SocialLowcap
+from edgebook.domain.strands import ConfigChanged, JobCompleted, PositionClosed, SocialLowcap
 from edgebook.domain.timeframe import micros
 from edgebook.learning.aggregate import aggregate
 from edgebook.learning.lessons import Built, build_lessons, due
 from edgebook.learning.materialize import materialize
 from edgebook.learning.tuning import build_tuning, tuning_due
 from edgebook.trading.decision import awake_strand, decide, signal_cap_class
+from edgebook.trading.outcome import HINDSIGHT_BARS, NEAR_ENTRY_BARS, hindsight
 from edgebook.trading.settle import closure, fill
 from edgebook.trading.signals import parse_signal, signal_strand
 from edgebook.trading.tick import TickInput, tick
@@ -280,6 +282,30 @@ def count_bars(desk: Desk, slot: int) -> Counts:
     return counts
 
 
+def complete_counterfactuals(desk: Desk, slot: int) -> Counts:
+    """Once the bars after an exit are known, say what a better entry or exit would have brought (trading.md 4.5;
+    daily)."""
+    counts = {"read": 0, "applied": 0}
+    mark, waiting = desk.watermark("counterfactuals"), False
+    for closed in desk.uow.log.read(mark, ["position_closed"]):
+        step, payload = micros(closed.timeframe), closed.payload
+        assert isinstance(payload, PositionClosed)
+        if closed.ts_event + HINDSIGHT_BARS * step > slot:
+            waiting = True
+            continue
+        counts["read"] += 1
+        begin, end = payload.summary.entry_ts - NEAR_ENTRY_BARS * step, closed.ts_event + HINDSIGHT_BARS * step
+
+        found = hindsight(payload, closed.timeframe, desk.market.path(closed.symbol, closed.timeframe, begin, end))
+
+        if desk.uow.log.get(late := stable_id(found.kind, closed.trade_id)) is None:
+            desk.record([desk.afterthought(late, found, closed, slot)])
+            counts["applied"] += 1
+        mark = mark if waiting else closed.seq
+    desk.uow.watermarks.put(Watermark("counterfactuals", mark, slot))
+    return counts
+
+
 def _completed(desk: Desk, job: str, slot: int, watermark: int, counts: Mapping[str, int], changed: bool) -> Counts:
     """Append ``job_completed`` where a learning job changed something: the points at which a rebuild replays learning.
 
@@ -338,5 +364,6 @@ JOBS: tuple[Job, ...] = (
     Job("lesson_builder_pm", 3600, 480, _builder("pm"), _stirred("lesson_builder_pm")),
     Job("lesson_builder_dm", 3600, 540, _builder("dm"), _stirred("lesson_builder_dm")),
     Job("override_materializer", 3600, 600, run_materializer, _stirred("override_materializer")),
+    Job("counterfactuals", 86_400, 3_600, complete_counterfactuals, lambda desk: True),
 )
 REQUIRED_JOBS = ("pattern_scope_aggregator", "lesson_builder_pm", "lesson_builder_dm", "override_materializer")

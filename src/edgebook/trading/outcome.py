@@ -3,21 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgebook.domain.book import Position
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import TradingError
-from edgebook.domain.strands import TradeSummary
+from edgebook.domain.strands import PositionClosed, TradeAction, TradeCounterfactual, TradeSummary
 from edgebook.domain.timeframe import micros, seconds
 from edgebook.market.bars import BarSeries
 from edgebook.trading.rules import OutcomeRules
+
+#: How far around the first fill the best entry is looked for, and how long after the exit the best exit (bars).
+NEAR_ENTRY_BARS, HINDSIGHT_BARS = 10, 20
 
 
 def close_trade(position: Position, path: BarSeries, rules: OutcomeRules) -> TradeSummary:
     """Summary of the open trade of ``position``, whose last tokens have just been sold or written off.
 
     ``roi`` = realised / invested, net of fees. ``max_drawdown`` = (entry - lowest low) / entry, not below 0, over bars
-    that open after the first fill's bar and close by the last fill; entry is the price of the first fill. ``rr`` as in
-    `reward_to_risk`.
+    that open after the first fill's bar and close by the last fill; entry is the average price of everything bought:
+    from the first fill alone, adds on the way up would look free of risk. ``rr`` as in `reward_to_risk`.
 
     Args:
         path: bars of the position's timeframe around the trade; bars before the entry (up to 10) only serve the best
@@ -30,7 +35,7 @@ def close_trade(position: Position, path: BarSeries, rules: OutcomeRules) -> Tra
     if not position.trade_id or position.holding or not actions:
         raise TradingError(f"position {position.id} has no finished trade to close", stage="closure")
     step = micros(position.timeframe)
-    entry, exit_price, exit_ts = position.entry_price, actions[-1].price, actions[-1].ts
+    entry, exit_price, exit_ts = average_entry(actions), actions[-1].price, actions[-1].ts
     inside = path.slice(position.entry_ts + 1, max(position.entry_ts + 1, exit_ts - step + 1))
     low, high = (float(inside.low.min()), float(inside.high.max())) if len(inside) else (entry, entry)
     drawdown, gain = max(0.0, (entry - low) / entry), max(0.0, (high - entry) / entry)
@@ -68,6 +73,38 @@ def close_trade(position: Position, path: BarSeries, rules: OutcomeRules) -> Tra
         hold_class="short" if hold_days < 7 else "medium" if hold_days <= 30 else "long",
         time_to_s3_days=to_s3,
         time_efficiency=1.0 / (1.0 + (hold_days if to_s3 is None else to_s3)),
+        best_entry_price=best_entry,
+        best_exit_price=best_exit,
+        missed_entry_r=missed_entry,
+        missed_exit_r=missed_exit,
+        cf_entry_bucket=improvement_bucket(missed_entry),
+        cf_exit_bucket=improvement_bucket(missed_exit),
+    )
+
+
+def average_entry(actions: Sequence[TradeAction]) -> float:
+    """Average price of all buys of a trade, without fees: ``sum(q * p) / sum(q)``."""
+    buys = [(float(action.quantity), action.price) for action in actions if action.decision_type in ("entry", "add")]
+    return sum(quantity * price for quantity, price in buys) / sum(quantity for quantity, _ in buys)
+
+
+def hindsight(closed: PositionClosed, timeframe: str, path: BarSeries) -> TradeCounterfactual:
+    """What the bars around a closed trade showed once they were known (trading.md 4.5).
+
+    The best entry is the lowest low within 10 bars of the first fill, the best exit the highest high from there to 20
+    bars after the exit; both missed amounts are in R = ``r_floor * entry``.
+
+    Args:
+        path: bars of the position's timeframe from 10 bars before the entry to 20 after the exit; gaps may be missing.
+    """
+    trade, step = closed.summary, micros(timeframe)
+    near = path.slice(trade.entry_ts - NEAR_ENTRY_BARS * step, trade.entry_ts + NEAR_ENTRY_BARS * step + 1)
+    later = path.slice(trade.entry_ts + 1, trade.exit_ts + HINDSIGHT_BARS * step)
+    best_entry = min(trade.entry_price, float(near.low.min())) if len(near) else trade.entry_price
+    best_exit = max(trade.exit_price, float(later.high.max())) if len(later) else trade.exit_price
+    unit = trade.r_floor * trade.entry_price
+    missed_entry, missed_exit = (trade.entry_price - best_entry) / unit, (best_exit - trade.exit_price) / unit
+    return TradeCounterfactual(
         best_entry_price=best_entry,
         best_exit_price=best_exit,
         missed_entry_r=missed_entry,

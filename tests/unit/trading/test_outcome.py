@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from decimal import Decimal
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from edgebook.domain.errors import TradingError
+from edgebook.domain.strands import PositionClosed, TradeAction, TradeSummary
+from edgebook.domain.timeframe import micros
 from edgebook.market.bars import BarSeries
-from edgebook.trading.outcome import close_trade, reward_to_risk
+from edgebook.trading.outcome import average_entry, close_trade, hindsight, reward_to_risk
 from edgebook.trading.rules import OutcomeRules
 
 RULES = OutcomeRules()
@@ -101,3 +104,55 @@ def test_an_open_trade_cannot_be_closed(w, sold, world):
     bars = path(w, None, [99.0], [101.0], sold.entry_ts)
     with pytest.raises(TradingError, match="no finished trade"):
         close_trade(w.position(), bars, RULES)
+
+
+def _bars(start, lows, highs):
+    step = micros("1h")
+    n = len(lows)
+    ts = np.array([start + i * step for i in range(n)], dtype=np.int64)
+    middle = (np.array(lows) + np.array(highs)) / 2
+    return BarSeries("X", "1h", ts, middle, np.array(highs), np.array(lows), middle, np.ones(n))
+
+
+def _action(kind, quantity, price, ts=0):
+    side = Decimal(quantity)
+    return TradeAction("a", ts, kind, 5, "k", "entry", {}, "", 0, side, price, Decimal(0), 1.0, 1.0)
+
+
+def test_the_entry_is_the_average_of_all_buys():
+    """100 at 1.0 and 50 at 1.6 are an entry at 1.2; sells do not count."""
+    actions = [_action("entry", 100, 1.0), _action("trim", 30, 9.0), _action("add", 50, 1.6), _action("exit", 120, 2.0)]
+
+    assert average_entry(actions) == pytest.approx(1.2)
+
+
+def test_hindsight_looks_ten_bars_around_the_entry_and_twenty_after_the_exit():
+    """The lowest low and the highest high inside those spans count, those one bar outside do not."""
+    step = micros("1h")
+    lows, highs = [10.0] * 60, [11.0] * 60
+    lows[9], lows[25] = 1.0, 8.0  # 11 bars before the entry: too far; 5 bars after it: near enough
+    highs[54], highs[55] = 20.0, 99.0  # the last bar closing 20 bars after the exit at bar 35, and the next
+    trade = PositionClosed(
+        "exchange", "X", "d", "c", True, 1.0, "r", "exit", {}, _summary(20 * step, 35 * step, 10.0, 11.0, 0.05), ()
+    )
+
+    found = hindsight(trade, "1h", _bars(0, lows, highs))
+
+    assert (found.best_entry_price, found.best_exit_price) == (8.0, 20.0)
+    assert (found.missed_entry_r, found.missed_exit_r) == (pytest.approx(4.0), pytest.approx(18.0))
+    assert (found.cf_entry_bucket, found.cf_exit_bucket) == ("large", "large")
+
+
+def _summary(entry_ts, exit_ts, entry, exit_price, floor):
+    numbers = {f.name: 0.0 for f in dataclasses.fields(TradeSummary) if f.type in ("float", "float | None")}
+    money = {f.name: Decimal(0) for f in dataclasses.fields(TradeSummary) if f.type == "Decimal"}
+    rest = {
+        "rr_clipped": False,
+        "outcome_class": "",
+        "hold_bars": 0,
+        "hold_class": "",
+        "cf_entry_bucket": "",
+        "cf_exit_bucket": "",
+    }
+    facts = {"entry_ts": entry_ts, "exit_ts": exit_ts, "entry_price": entry, "exit_price": exit_price, "r_floor": floor}
+    return TradeSummary(**{**numbers, **money, **rest, **facts})
