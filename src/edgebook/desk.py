@@ -53,6 +53,11 @@ class NewestVersion(TypedDict):
     previous_hash: str
 
 
+def _storable(text: str) -> str:
+    """``text`` with what no database takes (NUL, half surrogate pairs) written out as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
 def _ignore(strand: Strand) -> None:
     """Nobody listens."""
 
@@ -82,21 +87,31 @@ class Desk:
         self.uow, self.market, self.broker, self.tokens = uow, market, broker, tokens
         self.rules, self.learning = rules, learning
         off = () if learning_on else ("dm", "strength", "tuning")
-        versions = sorted(uow.config_versions.values(), key=lambda v: v.version)
-        self.history = ConfigHistory.from_versions(versions, neutral_channels=off)
+        self._off = off
         self.listener: Callable[[Strand], None] = _ignore
         self.opening = Account(rules.book, rules.starting_cash_usd)
-        self.orders = {o.client_id: o for o in uow.orders.values() if o.status == "planned"}
+        self.history = ConfigHistory()
+        self.orders: dict[str, Order] = {}
         self.attention: dict[str, set[str]] = {}
         self._watched: dict[tuple[str, str], str] = {}
         self._holding: dict[str, None] = {}
         self._dormant: set[str] = set()
-        for position in uow.positions.values():
-            self._notice(position)
         self._stirred = {"pattern_scope_aggregator", *_NEXT, *(job for jobs in _NEXT.values() for job in jobs)}
         self._view_at = -1
         self._nav = self._cost = ZERO
         self._costs: dict[str, Decimal] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Derive history and indices from the tables anew: at the start, and after a failed job was undone."""
+        versions = sorted(self.uow.config_versions.values(), key=lambda v: v.version)
+        self.history = ConfigHistory.from_versions(versions, neutral_channels=self._off)
+        self.orders = {o.client_id: o for o in self.uow.orders.values() if o.status == "planned"}
+        for index in (self.attention, self._watched, self._holding, self._dormant):
+            index.clear()
+        for position in self.uow.positions.values():
+            self._notice(position)
+        self._view_at = -1
 
     # -- the log and its projections
 
@@ -133,9 +148,10 @@ class Desk:
 
     def bury(self, error: EdgebookError, *, content: str, stage: str, now: int, correlation_id: str = "") -> None:
         """Keep what could not be processed, with its reason (architecture law 7)."""
-        ident = stable_id("dead", stage, content, error.message)
+        content, reason = _storable(content), _storable(error.message)
+        ident = stable_id("dead", stage, content, reason)
         self.uow.dead_letters.put(
-            DeadLetter(ident, stage, error.message, content, now, correlation_id or error.correlation_id)
+            DeadLetter(ident, stage, reason, content, now, correlation_id or error.correlation_id)
         )
 
     def watermark(self, consumer: str) -> int:
@@ -256,6 +272,10 @@ class Desk:
             return True
         return False
 
+    def rouse(self, job: str) -> None:
+        """``job`` failed: it has still to read what it was about to."""
+        self._stirred.add(job)
+
     def stir(self, job: str) -> None:
         """``job`` changed something that others read."""
         self._stirred.update(_NEXT.get(job, ()))
@@ -289,7 +309,8 @@ class Desk:
 
     def install(self, version: ConfigVersion) -> None:
         """Put a new config version in force: rows and history swap together, the next decision reads it."""
+        longer = self.history.append(version)
         self.uow.config_versions.put(version)
         for name, document in (("dm", version.dm), ("pm", version.pm)):
             self.uow.configs.put(ConfigRow(name, document, version.version, version.in_force_from))
-        self.history = self.history.append(version)
+        self.history = longer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from edgebook.desk import AGGREGATED, Desk
-from edgebook.domain.errors import EdgebookError
+from edgebook.domain.errors import EdgebookError, TradingError
 from edgebook.domain.evidence import ConfigVersion, FamilyFit, StatRow, Watermark, family_key
 from edgebook.domain.ids import stable_id
 from edgebook.domain.pattern import EPISODE_PATTERN, Pattern
@@ -46,13 +46,12 @@ def ingest_signal(desk: Desk, line: str, now: int) -> Counts:
     """Write one social signal into the log; a line that is not a signal goes to dead letters (trading.md 1.3)."""
     try:
         strand = signal_strand(parse_signal(line, tokens=desk.tokens or None), now)
+        new = desk.uow.log.get(strand.id) is None
+        if new:
+            desk.record([strand])
     except EdgebookError as error:
         desk.bury(error, content=line, stage="ingest", now=now)
         return {"read": 1, "failed": 1}
-
-    new = desk.uow.log.get(strand.id) is None
-    if new:
-        desk.record([strand])
     return {"read": 1, "applied": int(new), "skipped": int(not new)}
 
 
@@ -81,8 +80,9 @@ def decision_maker(desk: Desk, now: int) -> Counts:
             desk.snapshot(regime)
             desk.record(decided.strands)
             counts["applied"] += 1
-        except EdgebookError as error:
-            desk.bury(error, content=signal.id, stage="decision", now=now, correlation_id=signal.correlation_id)
+        except (EdgebookError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            known = error if isinstance(error, EdgebookError) else TradingError(f"{type(error).__name__}: {error}")
+            desk.bury(known, content=signal.id, stage="decision", now=now, correlation_id=signal.correlation_id)
             counts["failed"] += 1
         mark = signal.seq
     desk.uow.watermarks.put(Watermark("decision_maker", mark, now))
@@ -205,7 +205,7 @@ def run_aggregator(desk: Desk, slot: int) -> Counts:
     for fit in result.fits:
         desk.uow.fits.put(fit)
     desk.uow.watermarks.put(Watermark("pattern_scope_aggregator", strands[-1].seq, slot))
-    return _completed(desk, "pattern_scope_aggregator", slot, strands[-1].seq, result.counts, bool(result.stats))
+    return _completed(desk, "pattern_scope_aggregator", slot, strands[-1].seq, result.counts)
 
 
 def build_lessons_from_pattern_scope_stats(desk: Desk, slot: int, module: str) -> Counts:
@@ -229,9 +229,7 @@ def build_lessons_from_pattern_scope_stats(desk: Desk, slot: int, module: str) -
         _put_lessons(desk, tuned)
         counts |= {f"tuning_{name}": count for name, count in tuned.counts.items()}
 
-    return _completed(
-        desk, f"lesson_builder_{module}", slot, desk.watermark("pattern_scope_aggregator"), counts, changed=True
-    )
+    return _completed(desk, f"lesson_builder_{module}", slot, desk.watermark("pattern_scope_aggregator"), counts)
 
 
 def _gates_due(
@@ -262,9 +260,7 @@ def run_materializer(desk: Desk, slot: int) -> Counts:
     desk.install(ConfigVersion(result.version, slot, result.dm, result.pm, result.content_hash))
     change = ConfigChanged(result.version, result.counts, result.content_hash, "learning_system")
     desk.record([desk.strand(change, slot, result.version)])
-    return _completed(
-        desk, "override_materializer", slot, desk.watermark("pattern_scope_aggregator"), result.counts, changed=True
-    )
+    return _completed(desk, "override_materializer", slot, desk.watermark("pattern_scope_aggregator"), result.counts)
 
 
 def count_bars(desk: Desk, slot: int) -> Counts:
@@ -306,15 +302,14 @@ def complete_counterfactuals(desk: Desk, slot: int) -> Counts:
     return counts
 
 
-def _completed(desk: Desk, job: str, slot: int, watermark: int, counts: Mapping[str, int], changed: bool) -> Counts:
+def _completed(desk: Desk, job: str, slot: int, watermark: int, counts: Mapping[str, int]) -> Counts:
     """Append ``job_completed`` where a learning job changed something: the points at which a rebuild replays learning.
 
-    Its counts tell what was made, not what was read: slots that read strands and made nothing leave no strand.
+    Its counts tell what was made, not what was read.
     """
-    if changed:
-        made = {name: count for name, count in counts.items() if name not in ("read", "skipped", "inactive", "neutral")}
-        desk.record([desk.strand(JobCompleted(job, slot, watermark, made), slot, job, slot)])
-        desk.stir(job)
+    made = {name: count for name, count in counts.items() if name not in ("read", "skipped", "inactive", "neutral")}
+    desk.record([desk.strand(JobCompleted(job, slot, watermark, made), slot, job, slot)])
+    desk.stir(job)
     return dict(counts)
 
 

@@ -120,6 +120,14 @@ class UnitOfWork(Protocol):
         """Forget everything since the last commit."""
         ...
 
+    def savepoint(self) -> None:
+        """Remember this moment; there is one savepoint at a time."""
+        ...
+
+    def undo(self) -> None:
+        """Forget everything since the savepoint: what a failed job wrote."""
+        ...
+
 
 class Store(Protocol):
     """One database."""

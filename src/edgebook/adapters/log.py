@@ -44,7 +44,7 @@ class Log:
         try:
             return [self._append(strand) for strand in strands]
         except BaseException:
-            self._undo(mark)
+            self.undo(mark)
             raise
 
     def read(self, after_seq: int, kinds: Iterable[str] | None = None, limit: int | None = None) -> Iterator[Strand]:
@@ -104,7 +104,7 @@ class Log:
 
     def rollback(self) -> None:
         """Forget the pending strands."""
-        self._undo(self._committed)
+        self.undo(self._committed)
 
     def _append(self, strand: Strand) -> Strand:
         if strand.id in self._ids:
@@ -130,7 +130,8 @@ class Log:
             raise StrandError(message, correlation_id=strand.correlation_id)
         return stored
 
-    def _undo(self, mark: tuple[int, str]) -> None:
+    def undo(self, mark: tuple[int, str]) -> None:
+        """Forget the pending strands after ``mark``, a former head."""
         seq, digest = mark
         undone = self._recent[seq - self._base :]
         del self._recent[seq - self._base :]

@@ -50,6 +50,7 @@ class RowTable(Generic[R]):
         self._before: dict[str, tuple[R | None, int]] = {}
         self._next_before = 1
         self._moved = False
+        self._since: dict[str, tuple[R | None, int]] | None = None
 
     def get(self, key: str) -> R | None:
         """The row, or None."""
@@ -74,6 +75,8 @@ class RowTable(Generic[R]):
             return
         if key not in self._before:
             self._before[key] = old, self._numbers.get(key, 0)
+        if self._since is not None:
+            self._since.setdefault(key, (old, self._numbers.get(key, 0)))
         if old is None:
             self._numbers[key] = self._next
             self._next += 1
@@ -86,6 +89,8 @@ class RowTable(Generic[R]):
         if (old := self._rows.pop(key, None)) is None:
             return
         self._before.setdefault(key, (old, self._numbers[key]))
+        if self._since is not None:
+            self._since.setdefault(key, (old, self._numbers[key]))
         del self._numbers[key]
         parent = key[: key.rfind("|") + 1]
         bucket = self._buckets[parent]
@@ -147,6 +152,22 @@ class RowTable(Generic[R]):
             self._reorder()
         self._before.clear()
         self._moved = False
+
+    def mark(self) -> None:
+        """Remember this moment, for `undo`; an earlier mark is forgotten."""
+        self._since = {}
+
+    def undo(self) -> None:
+        """Back to the last `mark`."""
+        since, self._since = self._since or {}, None
+        for key, (old, number) in since.items():
+            if old is None:
+                self._remove(key)
+            else:
+                self._numbers[key] = number
+                self._place(key, old)
+        if since:
+            self._reorder()
 
     def _load(self) -> None:
         for number, row in self._shelf.rows(self._spec):
@@ -254,6 +275,7 @@ class Workspace(_Tables):
         self._log = Log(backend)
         self._tables: list[RowTable[Any]] = []
         self._closed = False
+        self._mark = self._log.head
         super().__init__(self._log, self._table)
 
     def commit(self) -> None:
@@ -278,6 +300,18 @@ class Workspace(_Tables):
         self._log.rollback()
         for table in self._tables:
             table.rollback()
+
+    def savepoint(self) -> None:
+        """Remember this moment, for `undo`; the one before is forgotten."""
+        self._mark = self._log.head
+        for table in self._tables:
+            table.mark()
+
+    def undo(self) -> None:
+        """Forget everything since the last `savepoint`; there must have been no commit in between."""
+        self._log.undo(self._mark)
+        for table in self._tables:
+            table.undo()
 
     def close(self) -> None:
         """Undo what is not committed and refuse further commits."""
@@ -305,4 +339,10 @@ class ReadOnly(_Tables):
         raise PortError("this is a reader: only the writer commits")
 
     def rollback(self) -> None:
+        """Nothing to forget."""
+
+    def savepoint(self) -> None:
+        """Nothing to remember: a reader changes nothing."""
+
+    def undo(self) -> None:
         """Nothing to forget."""

@@ -34,7 +34,10 @@ def watch_run(
 ) -> None:
     """Turn the system on and show it until the end of the feed, ``until``, or Ctrl-C."""
     out = Console(highlight=False)
+    out = out if out.is_terminal else Console(highlight=False, width=200)
     feed = bootstrap.open_feed(settings, signals, regime_bars)
+    begin = feed.start if feed.start is not None else feed.source.span[0]
+    end = _until(until, begin)
     with bootstrap.system(bootstrap.open_store(settings.db), settings, feed) as system:
         if system.tape.dropped:
             out.print(
@@ -48,18 +51,18 @@ def watch_run(
             )
             screen = _Lines(out, stop) if plain else _Screen(out, settings, stop)
             with screen:
-                run_paced(system, settings.speed, _until(until, system), inbox, screen.beat)
+                run_paced(system, settings.speed, end, inbox, screen.beat)
         _farewell(out, system)
 
 
-def _until(text: str | None, system: System) -> int | None:
+def _until(text: str | None, begin: int) -> int | None:
     if text is None:
         return None
     if text.endswith("d") and text[:-1].replace(".", "", 1).isdigit():
-        return system.tape.start + int(float(text[:-1]) * DAY)
+        return begin + int(float(text[:-1]) * DAY)
     found = moment(text, "--until")
-    if found is not None and found <= system.tape.start:
-        raise InputError(f"--until {text} is not after the start of the feed, {views.when(system.tape.start)}")
+    if found is not None and found <= begin:
+        raise InputError(f"--until {text} is not after the start of the feed, {views.when(begin)}")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -63,13 +63,14 @@ def parquet_feed(bars: Path, signals: Path | None = None, regime_bars: Path | No
     tokens = read_tokens(table) if table is not None and table.exists() else None
     source = ParquetSource(bars, tokens=tokens)
     drivers = ParquetSource(regime_bars) if regime_bars is not None else None
-    return Feed(source, drivers, _ordered(signals, tokens) if signals is not None else ())
+    known = tokens if tokens is not None else source.symbols
+    return Feed(source, drivers, _ordered(signals, known) if signals is not None else ())
 
 
-def _ordered(path: Path, tokens: object) -> list[tuple[int, str]]:
+def _ordered(path: Path, tokens: Container[str]) -> list[tuple[int, str]]:
     lines: list[tuple[int, str, str]] = []
     for number, text in read_signals(path):
-        signal = parse_signal(text, tokens=tokens, where=f"{path}:{number}")  # type: ignore[arg-type]
+        signal = parse_signal(text, tokens=tokens, where=f"{path}:{number}")
         lines.append((signal.ts, signal.payload.signal_id, text))
     return [(ts, text) for ts, _, text in sorted(lines)]
 
@@ -115,6 +116,9 @@ def system(
     )
     if end is not None:
         tape.end = min(end, tape.end) if tape.end is not None else end
+    if tape.end is not None and tape.end <= tape.start:
+        raise InputError("no bars between --from and --to: the feed has none in that span", stage="boot")
+    tape.load(tape.start)
     with store.writer() as uow:
         _same_settings(uow, settings)
         rules = trading_rules(settings, tape.timeframes)

@@ -67,8 +67,11 @@ def listening(db_url: str, port: int) -> Iterator[tuple[queue.SimpleQueue[Delive
     thread.start()
     bound = int(server.server_address[1])
     path = address_file(db_url)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps({"port": bound, "token": token, "pid": os.getpid()}))
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps({"port": bound, "token": token, "pid": os.getpid()}))
+    fresh.replace(path)
     try:
         yield inbox, bound
     finally:
@@ -88,16 +91,20 @@ def post(db_url: str, lines: list[str]) -> dict[str, int]:
         raise InputError(
             f"no running system: {path} does not exist; start one with 'edgebook run --db {db_url}'", stage="ingress"
         )
-    address = json.loads(path.read_text())
-    connection = http.client.HTTPConnection("127.0.0.1", address["port"], timeout=ANSWER_SECONDS + 5)
+    try:
+        address = json.loads(path.read_text())
+        port, token = int(address["port"]), str(address["token"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no address of a running system ({error}); restart it", stage="ingress") from error
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS + 5)
     try:
         body = "\n".join(lines).encode()
         connection.request(
-            "POST", "/signals", body, {"X-Edgebook-Token": address["token"], "Content-Type": "application/x-ndjson"}
+            "POST", "/signals", body, {"X-Edgebook-Token": token, "Content-Type": "application/x-ndjson"}
         )
         response = connection.getresponse()
         answer = json.loads(response.read())
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise InputError(
             f"the system named in {path} does not answer ({error}); it may have stopped", stage="ingress"
         ) from error
@@ -116,8 +123,9 @@ def _handler(inbox: queue.SimpleQueue[Delivery], token: str) -> type[BaseHTTPReq
         timeout = 10
 
         def do_POST(self) -> None:
-            size = int(self.headers.get("Content-Length") or 0)
-            if not hmac.compare_digest(self.headers.get("X-Edgebook-Token") or "", token):
+            length = self.headers.get("Content-Length") or ""
+            size = int(length) if length.isascii() and length.isdecimal() else 0
+            if not hmac.compare_digest((self.headers.get("X-Edgebook-Token") or "").encode(), token.encode()):
                 return self._answer(403, {"error": "wrong or missing token"})
             if self.path != "/signals" or not 0 < size <= MAX_BODY_BYTES:
                 return self._answer(400, {"error": f"POST /signals takes 1 to {MAX_BODY_BYTES} bytes of JSON lines"})

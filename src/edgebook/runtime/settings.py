@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     """Simulated seconds per second of wall time."""
     port: int = Field(default=0, ge=0, le=65535)
     timeframes: Annotated[tuple[str, ...], NoDecode] = ("1m", "15m", "1h", "4h")
-    sim_tokens: int = Field(default=16, ge=2, le=200)
+    sim_tokens: int = Field(default=24, ge=3, le=24)
     starting_cash_usd: int = Field(default=100_000, gt=0)
     book: str = "main"
     learning_enabled: bool = True

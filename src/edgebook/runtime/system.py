@@ -98,6 +98,8 @@ class System:
             return
         self._note_idle(job.name)
         run = self._do(job.name, slot, lambda: job.run(self.desk, slot))
+        if run.status == "failed":
+            self.desk.rouse(job.name)
         self._last_runs[job.name], self._idle[job.name] = run, [0, slot]
         self.desk.uow.runs.put(run)
 
@@ -139,13 +141,18 @@ class System:
             self._do("decision_maker", now, lambda: decision_maker(self.desk, now))
 
     def _do(self, name: str, slot: int, work: object) -> JobRun:
-        """Run one job's work; a failure is recorded on its run and shown, never swallowed (architecture law 7)."""
+        """Run one job's work. A failure undoes all it wrote, is recorded on its run and shown, never swallowed (law
+        7)."""
         assert callable(work)
+        if not self.strict:
+            self.desk.uow.savepoint()
         try:
             counts: Counts = work()
         except Exception as error:
             if self.strict:
                 raise
+            self.desk.uow.undo()
+            self.desk.reset()
             log.error(
                 "job failed", job=name, slot=slot, error=str(error), exc_info=not isinstance(error, EdgebookError)
             )

@@ -47,7 +47,7 @@ def parse_signal(line: str, *, tokens: Container[str] | None = None, where: str 
     """
     try:
         data = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); one JSON object per line is needed", stage="ingest") from None
     if not isinstance(data, dict):
         raise InputError(f"{where}: one JSON object per line is needed, was {type(data).__name__}", stage="ingest")
@@ -115,6 +115,10 @@ def _number(data: Mapping[str, Any], name: str, where: str, label: str = "", upp
     value = data.get(name)
     if value is None:
         return None
+    try:
+        value = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    except OverflowError:
+        value = math.inf
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= upper or math.isinf(value):
         limit = f"from 0 to {upper:g}" if upper < math.inf else "0 or more"
         raise InputError(f"{where}: {label or name} must be a number, {limit}, was {value!r}", stage="ingest")

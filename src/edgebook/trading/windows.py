@@ -132,10 +132,10 @@ def keep_samples(samples: Sequence[WindowSample], limit: int, entry_ts: int = 0)
     if len(samples) <= limit:
         return tuple(samples)
     wanted = [0, len(samples) - 1, *(i for i, s in enumerate(samples) if entry_ts and s.ts == entry_ts)]
-    for name in samples[0].margins:
+    for name in sorted(samples[0].margins):
         best = _deciding(samples, name)
         wanted += [] if best < 0 else [best]
-    wanted += [i for name in samples[0].margins for i in _crossings(samples, name)]
+    wanted += [i for name in sorted(samples[0].margins) for i in _crossings(samples, name)]
     order = dict.fromkeys([*wanted, *range(len(samples))])
     return tuple(samples[i] for i in sorted(list(order)[:limit]))
 

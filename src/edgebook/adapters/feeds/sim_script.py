@@ -28,12 +28,22 @@ _PHASE, _LEFT, _DRIFT, _NOISE, _KIND, _FATE, _LEVEL, _LEG, _LEG_DRIFT = range(9)
 #: Slots of `ClassTruth.table`: three shares, three odds, reach.
 _ODDS, _REACH = 3, 6
 _EVENTS_PER_DAY = 128
-#: Per kind of attempt: (drift, noise share) of push, pullback and second push, and the minutes of all three.
+#: Per kind of attempt: (drift, noise share) of push, pullback and second push, and the minutes of all three. A pop is
+#: wide-ranging and leaves its averages steep; a grind creeps up in narrow bars, its averages all but flat.
 _PLANS = np.array(
     [
-        [0.36, 1.0, -0.20, 0.9, 0.22, 1.0, 70.0],
-        [0.20, 0.6, -0.08, 0.5, 0.10, 0.5, 80.0],
+        [0.80, 2.4, 0.0, 2.2, 0.40, 1.8, 50.0],
+        [0.08, 0.30, 0.015, 0.28, 0.015, 0.28, 90.0],
         [0.48, 1.0, -0.22, 0.9, 0.32, 1.0, 56.0],
+    ]
+)
+#: Per kind of attempt: minutes of its base (least, spread), drift and noise share. Bases lean down, so that an engine
+#: seldom sees a start before the attempt begins.
+_BASES = np.array(
+    [
+        [15.0, 10.0, -0.15, 2.0],
+        [30.0, 20.0, -0.06, 0.4],
+        [30.0, 20.0, -0.06, 0.6],
     ]
 )
 
@@ -49,6 +59,8 @@ class ClassTruth:
         mix: share of attempts that are pops, grinds and fake-outs.
         odds: chance that an attempt of each kind becomes a run.
         reach: how far runs go, relative to 1.
+        home: log distance of the level prices are pulled to above the first price; makes up for the drift of mix, odds
+            and reach, so that caps stay in their class.
     """
 
     name: str
@@ -57,6 +69,7 @@ class ClassTruth:
     mix: tuple[float, float, float]
     odds: tuple[float, float, float]
     reach: float
+    home: float = 0.0
 
     def table(self) -> Floats:
         """The numbers the kernel needs: mix, odds, reach."""
@@ -141,8 +154,8 @@ def _next_phase(state: Floats, draws: Floats, used: int, truth: Floats, stretch:
     before = int(state[_PHASE])
     if before == DECLINE:
         kind = POP if u0 < truth[0] else (GRIND if u0 < truth[0] + truth[1] else FAKE)
-        state[_PHASE], state[_LEFT] = BASE, (40.0 + 30.0 * u1) * stretch
-        state[_DRIFT], state[_NOISE] = 0.02, 0.6
+        state[_PHASE], state[_LEFT] = BASE, (_BASES[kind, 0] + _BASES[kind, 1] * u1) * stretch
+        state[_DRIFT], state[_NOISE] = _BASES[kind, 2], _BASES[kind, 3]
         state[_KIND], state[_FATE] = kind, 1.0 if u2 < truth[_ODDS + kind] else 0.0
         return True
     if before == BASE:
@@ -158,7 +171,7 @@ def _next_phase(state: Floats, draws: Floats, used: int, truth: Floats, stretch:
         state[_PHASE], state[_LEFT] = FALL, (32.0 + 26.0 * u0) * stretch
         state[_DRIFT], state[_NOISE] = -0.34, 1.0
         return False
-    minutes = (90.0 + 50.0 * u0) if before == RUN else (20.0 + 40.0 * u0)
+    minutes = (90.0 + 50.0 * u0) if before == RUN else (20.0 + 30.0 * u0)
     state[_PHASE], state[_LEFT] = DECLINE, minutes * stretch
     state[_DRIFT], state[_NOISE] = -0.20 - min(0.10, max(-0.08, 0.002 * level)), 1.0
     return False

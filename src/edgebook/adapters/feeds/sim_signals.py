@@ -43,14 +43,14 @@ class SimCurator:
 
 #: The cast; `edgebook.adapters.feeds.sim` states the measured effects.
 CURATORS: tuple[SimCurator, ...] = (
-    SimCurator("early", "good", 0.28, 0.06),
-    SimCurator("patient", "good", 0.16, 0.06),
-    SimCurator("fader", "bad", 0.015, 0.14),
-    SimCurator("micro_scout", "good on micro, bad elsewhere", 0.01, 0.06, on_micro=(0.30, 0.05)),
-    SimCurator("late", "none", after_start=0.22),
-    SimCurator("noise_a", "none", per_day=0.5),
-    SimCurator("noise_b", "none", per_day=0.5),
-    SimCurator("noise_c", "none", per_day=0.5),
+    SimCurator("early", "good", 0.45, 0.02),
+    SimCurator("patient", "good", 0.35, 0.02),
+    SimCurator("fader", "bad", 0.005, 0.26),
+    SimCurator("micro_scout", "good on micro, bad elsewhere", 0.01, 0.10, on_micro=(0.30, 0.03)),
+    SimCurator("late", "none", after_start=0.20),
+    SimCurator("noise_a", "none", per_day=0.35),
+    SimCurator("noise_b", "none", per_day=0.35),
+    SimCurator("noise_c", "none", per_day=0.35),
 )
 
 
