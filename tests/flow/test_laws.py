@@ -304,7 +304,8 @@ def test_a_config_installed_mid_run_governs_the_next_decisions_without_restart()
         assert strand.payload.alloc_mult == pytest.approx(min(1.3, 1.02**epochs))
     sized = [n for s in after for n in s.payload.nudges if n.lever == "size_mult"]
     assert sized
-    assert all(1 < n.applied <= 1.5 for n in sized)
+    assert all(1 <= n.applied <= 1.5 for n in sized)  # still base within the first hour
+    assert any(n.applied > 1 for n in sized)
 
 
 def test_a_learned_gate_flips_flags_and_says_so():
