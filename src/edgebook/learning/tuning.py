@@ -147,7 +147,8 @@ def build_tuning(
 
     A slice speaks with at least 10 episodes, ``|score| >= .05``, N >= 5 and a gap that stands clear of noise at every
     look. A lesson of a smaller slice carries only its increment over what its emitted sub-scopes already ask, and only
-    if it differs from the rest of the key. No evidence, no lesson: silence is the default.
+    if it differs from the rest of the key. Silence is the default: a key whose votes move nothing has one row, for the
+    root, without targets, that says so.
     """
     by_family: dict[str, list[StatRow]] = {}
     for row in rows:
@@ -188,6 +189,8 @@ def _family(
             row, block = blocks[items]
             if block is not None:
                 made.append(_lesson(row, block, items, levers, items not in strength, old, now, config))
+        if not made:
+            made.append(_silent(episode_type, blocks[()][0], root, old, now, config))
     alive = {lesson.id for lesson in made}
     for lesson in old.values():
         if lesson.id not in alive and lesson.status != "deprecated":
@@ -196,6 +199,36 @@ def _family(
                 replace(lesson, status="deprecated", reason="no_evidence", last_validated=now, lesson_version=version)
             )
     return made
+
+
+def _silent(
+    episode_type: str,
+    row: StatRow,
+    root: Mapping[str, Any],
+    old: Mapping[str, Lesson],
+    now: int,
+    config: LearningConfig,
+) -> Lesson:
+    """The one visible row of a key whose gates stay where they are: no target, the votes, and why they move nothing."""
+    payoff = Payoff.of(root, config)
+    scores = {
+        name: score_lever(name, root["levers"][name]["by_outcome"], payoff, config)
+        for name in GATE_LEVERS[episode_type]
+        if name in root["levers"]
+    }
+    few = sum(root["outcomes"].values()) < config.tuning_min_episodes
+    best = max(scores.values(), key=lambda s: (abs(s.score), s.support), default=Score(0.0, 0.0, 0.0, 0.0, 0.0))
+    lesson = _lesson(row, root, (), {"": (0.0, best)}, True, old, now, config)
+    stats = {**lesson.stats, "scores": {name: score.score for name, score in scores.items()}, "base_at_fit": {}}
+    before = old.get(lesson.id)
+    moved = before is not None and bool(before.effect["execution_levers"]["signal_thresholds"])
+    return replace(
+        lesson,
+        effect={"execution_levers": {"signal_thresholds": {}}},
+        stats=stats,
+        status="deprecated" if moved else "candidate",
+        reason="too_few_episodes" if few else "no_evidence" if moved else "no_clear_votes",
+    )
 
 
 def _shifts(
@@ -277,7 +310,7 @@ def _lesson(
 ) -> Lesson:
     identity = lesson_id("pm_tuning", row.module, row.pattern_key, row.action_category, items)
     before = old.get(identity)
-    targets = {name: LEVERS[name].base + shift for name, (shift, _) in levers.items()}
+    targets = {name: LEVERS[name].base + shift for name, (shift, _) in levers.items() if name}
     main = max((score for _, score in levers.values()), key=lambda s: (abs(s.score), s.support))
     traded = row.stats
     stats = {
@@ -292,7 +325,7 @@ def _lesson(
         "tuning_standalone": standalone,
         "outcomes": dict(block["outcomes"]),
         "scores": {name: score.score for name, (_, score) in levers.items()},
-        "base_at_fit": {name: LEVERS[name].base for name in levers},
+        "base_at_fit": {name: LEVERS[name].base for name in levers if name},
         "half_life_hours": config.pm_tuning_half_life_hours,
     }
     return Lesson(
