@@ -114,12 +114,16 @@ def _sqlite_engine(path: Path, *, read_only: bool) -> Engine:
     return engine
 
 
-def set_durability(connection: Connection, address: Address) -> None:
-    """WAL and a sync at every commit on SQLite (PostgreSQL's own default is that), and room for the log's indexes."""
+def set_durability(connection: Connection, address: Address, *, durable: bool = True) -> None:
+    """WAL and a sync at every commit on SQLite (PostgreSQL's own default is that), and room for the log's indexes.
+
+    Args:
+        durable: False leaves out the syncs, for a database that is thrown away after the run.
+    """
     if address.path is not None:
         raw: Any = connection.connection.dbapi_connection
         raw.execute("PRAGMA journal_mode=WAL")
-        raw.execute("PRAGMA synchronous=FULL")
+        raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
         raw.execute(f"PRAGMA cache_size={-CACHE_KIB}")
 
 

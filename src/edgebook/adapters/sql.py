@@ -145,8 +145,9 @@ class SqlStore:
         InputError: an address of another kind.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, durable: bool = True) -> None:
         self._address = database.parse_address(url)
+        self._durable = durable
 
     @property
     def label(self) -> str:
@@ -200,7 +201,7 @@ class SqlStore:
             if not read_only:
                 database.claim_server(connection, self._address)
                 database.migrate(connection, self._address)
-                database.set_durability(connection, self._address)
+                database.set_durability(connection, self._address, durable=self._durable)
         return connection
 
     def _refuse_damaged(self, shelf: _SqlShelf) -> None:

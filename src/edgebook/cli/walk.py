@@ -33,7 +33,7 @@ def walk(
         url = db or f"sqlite:///{scratch}/backtest.db"
         settings = load_settings(settings_file, **given, db=url, feed=f"parquet:{bars}")
         feed = bootstrap.parquet_feed(bars, signals, regime_bars)
-        store = bootstrap.open_store(url)
+        store = bootstrap.open_store(url, durable=db is not None)
         bar = Progress(
             *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")),
             *(TimeElapsedColumn(), TimeRemainingColumn()),

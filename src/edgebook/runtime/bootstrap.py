@@ -82,13 +82,16 @@ def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules
     )
 
 
-def open_store(url: str) -> SqlStore:
+def open_store(url: str, *, durable: bool = True) -> SqlStore:
     """The database a URL names.
+
+    Args:
+        durable: False for a database that is thrown away after the run: its commits do not wait for the disk.
 
     Raises:
         InputError: not a URL edgebook knows.
     """
-    return SqlStore(url)
+    return SqlStore(url, durable=durable)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from edgebook.domain.reading import MarketReading
 from edgebook.domain.strands import EpisodeSummary, Strand, WindowOutcome
 from edgebook.trading.actions import GATE_RULES, Situation, Skip, standing_blocks, trim_cooled
 from edgebook.trading.envelope import Envelope
+from edgebook.trading.rules import EpisodeRules
 from edgebook.trading.windows import close_window, keep_samples, sample_of, window_payload, with_outcome, zone
 
 Change = Callable[[OpenWindow], OpenWindow]
@@ -131,7 +132,7 @@ def _settle_entry(episode: OpenEpisode, window_id: str, action_id: str, filled: 
 
 
 def _sample(episode: OpenEpisode, s: Situation, envelope: Envelope) -> OpenEpisode:
-    reading, limit = s.reading, s.rules.episodes.max_samples
+    reading, rules = s.reading, s.rules.episodes
     sample = sample_of(episode.episode_type, reading, s.report, s.regime.a_base, s.regime.e_base)
     blocks = standing_blocks(s)
     window = episode.window
@@ -152,6 +153,7 @@ def _sample(episode: OpenEpisode, s: Situation, envelope: Envelope) -> OpenEpiso
         )
         return replace(episode, window=window, windows_opened=episode.windows_opened + 1)
     samples = (*window.samples, sample)
+    limit = rules.max_samples if window.takeable or not blocks else rules.max_samples_blocked
     new = blocks and not set(blocks) <= set(window.blocked_by)
     grown = replace(
         window,
@@ -164,9 +166,10 @@ def _sample(episode: OpenEpisode, s: Situation, envelope: Envelope) -> OpenEpiso
     return replace(episode, window=grown)
 
 
-def _shut_window(episode: OpenEpisode, reading: MarketReading, ended_at: int, limit: int) -> OpenEpisode:
+def _shut_window(episode: OpenEpisode, reading: MarketReading, ended_at: int, rules: EpisodeRules) -> OpenEpisode:
     if episode.window is None:
         return episode
+    limit = rules.max_samples if episode.window.takeable else rules.max_samples_blocked
     kept = keep_samples(episode.window.samples, limit, episode.window.entry_ts)
     closed = close_window(replace(episode.window, samples=kept), episode.episode_type, reading.timeframe, ended_at)
     return replace(episode, window=None, windows=(*episode.windows, closed))
@@ -175,7 +178,7 @@ def _shut_window(episode: OpenEpisode, reading: MarketReading, ended_at: int, li
 def _carry_on(episode: OpenEpisode, here: str, s: Situation, envelope: Envelope) -> tuple[OpenEpisode, list[Strand]]:
     before = len(episode.windows)
     if here != episode.episode_type:
-        episode = _shut_window(episode, s.reading, s.reading.ts, s.rules.episodes.max_samples)
+        episode = _shut_window(episode, s.reading, s.reading.ts, s.rules.episodes)
     if episode.episode_type == "s3_retest":
         episode = _judge_retests(episode, s)
     return _tell_windows(episode, before, envelope)
@@ -244,7 +247,7 @@ def _finish(episode: OpenEpisode, outcome: str, s: Situation, envelope: Envelope
     """Close window and episode; ``outcome`` is given for void episodes, else it follows from the state reached."""
     reading = s.reading
     before = len(episode.windows)
-    episode = _shut_window(episode, reading, reading.ts, s.rules.episodes.max_samples)
+    episode = _shut_window(episode, reading, reading.ts, s.rules.episodes)
     if outcome:
         episode = replace(episode, windows=tuple(replace(w, outcome=outcome) for w in episode.windows))
     elif episode.episode_type == "s1_entry":

@@ -119,9 +119,13 @@ class RiskRules:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRules:
-    """Numbers of episodes and windows (trading.md 5; decisions 28). Distances in ATR, gaps in bars."""
+    """Numbers of episodes and windows (trading.md 5; decisions 28). Distances in ATR, gaps in bars.
+
+    Windows no rule could have taken (the S1 entry is used, no pool) have no vote and keep ``max_samples_blocked``.
+    """
 
     max_samples: int = 12
+    max_samples_blocked: int = 4
     s1_halo_extra_atr: float = 0.5
     void_gap_bars: int = 3
     virtual_trims: bool = True
