@@ -36,7 +36,7 @@ class LearningConfig:
     market_neighbour_hours: float = 6.0
     pair_min_trades: int = 150
     level_min_observations: int = 5
-    tau_pooled_levels: float = 2.0
+    tau_prior_levels: float = 0.5
     pair_min_cell: int = 5
     pair_fit_cost_nats: float = 0.5
     pairs_max: int = 12

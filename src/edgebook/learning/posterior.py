@@ -103,7 +103,7 @@ def fit_design(design: Design, acting: tuple[str, ...] = (), config: LearningCon
         reasons[group] = _gate(group, lr[group], design.n, max((c.episodes for c in blocks), default=0), acting, config)
         if reasons[group] == "acts":
             chosen += blocks
-    model, ratios = _fit_blocks(design, tuple(chosen), ratios, config.tau_pooled_levels)
+    model, ratios = _fit_blocks(design, tuple(chosen), ratios, config.tau_prior_levels)
     added = _pairs(design, model, lr, reasons, acting, config)
     groups = tuple(g for g in GROUPS if reasons.get(g) == "acts")
     if added:
@@ -257,31 +257,27 @@ def _loglik(sums: Sums, blocks: tuple[Component, ...], t: Floats, a: float, b: f
     return float(-0.5 * ((n - 1) * 2.0 * pivots[-1] + log_det + 2.0 * np.sum(pivots[:-1])))
 
 
-def _update(model: _Model, pooled_levels: float) -> Floats:
-    """One fixed-point step of each t: ``(|alpha|^2 / sigma^2 + nu * pool) / (gamma + nu)``.
+def _update(model: _Model, prior_levels: float) -> Floats:
+    """One fixed-point step of each t: ``|alpha|^2 / (sigma^2 * (gamma + nu))``.
 
-    gamma is how many levels of the dim the data determine, ``pool`` the same ratio over all dims together, nu =
-    ``pooled_levels``: a dim with two levels cannot know its own spread, and one lucky trade must not set it.
+    gamma is how many levels of the dim the data determine; nu = ``prior_levels`` counts as that many levels seen at
+    zero: a dim with two levels cannot know its own spread, and one lucky trade must not set it.
     """
     out, start = model.t.copy(), 0
-    powers, gammas = np.zeros(len(out)), np.zeros(len(out))
     for k, block in enumerate(model.blocks):
         part = slice(start, start + len(block.levels))
         start = part.stop
         if model.t[k] <= 0:
             continue
         spread = np.diag(model.h)[1:][part] / model.t[k]
-        gammas[k] = float(np.sum(1.0 - spread))
-        powers[k] = float(model.alpha[part] @ model.alpha[part]) / model.sigma**2
-    pool = float(powers.sum()) / max(float(gammas.sum()), 1e-9)
-    for k in np.flatnonzero(model.t > 0).tolist():
-        value = (powers[k] + pooled_levels * pool) / (gammas[k] + pooled_levels)
+        gamma = float(np.sum(1.0 - spread))
+        value = float(model.alpha[part] @ model.alpha[part]) / model.sigma**2 / (gamma + prior_levels)
         out[k] = min(float(T_GRID[-1]), value) if value > 1e-5 else 0.0
     return out
 
 
 def _fit_blocks(
-    design: Design, blocks: tuple[Component, ...], ratios: tuple[float, float], pooled_levels: float
+    design: Design, blocks: tuple[Component, ...], ratios: tuple[float, float], prior_levels: float
 ) -> tuple[_Model, tuple[float, float]]:
     """Variances of ``blocks`` and of the shocks, by turns."""
     sums = column_sums(design, blocks)
@@ -290,7 +286,7 @@ def _fit_blocks(
         return model, ratios
     for turn in range(2):
         for _ in range(12):
-            step = _update(model, pooled_levels)
+            step = _update(model, prior_levels)
             moved = float(np.max(np.abs(step - model.t) / (model.t + 1e-3)))
             model = _solve(sums, blocks, step, ratios)
             if moved < 0.02:

@@ -118,7 +118,7 @@ def test_a_sign_that_flips_loses_its_claim(make):
 
 def test_candidates_act_at_half_the_strength_of_claims(make):
     """kappa 1 for candidates, 2 once claimed, on the same effect (decisions 51)."""
-    observations, schema = make.planted(5, effect=0.45)
+    observations, schema = make.planted(5, effect=0.5)
     config = {"gate_on_nats": -1.0}
     claim = _build(observations, schema, claim_lfsr=0.4999, **config)
     never = _build(observations, schema, claim_lfsr=0.0, **config)
