@@ -7,7 +7,6 @@ fresh) can be derived from the tables at any time and are, when the desk is set 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypedDict
 
@@ -26,6 +25,7 @@ from edgebook.domain.strands import (
     Strand,
     TradeCounterfactual,
 )
+from edgebook.domain.values import replace
 from edgebook.learning.config import LearningConfig
 from edgebook.learning.lessons import FamilyInput
 from edgebook.overrides.history import ConfigHistory

@@ -20,8 +20,11 @@ import orjson
 from edgebook.domain.codec import from_json
 from edgebook.domain.errors import StrandError
 from edgebook.domain.strands import PAYLOADS, Strand, payload_from_json
+from edgebook.domain.values import maker
 
 T = TypeVar("T")
+
+_strand = maker(Strand)
 
 GENESIS = "0" * 64
 """Hash of the empty log."""
@@ -175,8 +178,8 @@ def chain_hash(previous: str, canonical: bytes) -> str:
 
 
 def stamp(strand: Strand, seq: int, digest: str) -> Strand:
-    """``strand`` with its place in the log (``dataclasses.replace``, four times as fast)."""
-    return Strand(
+    """``strand`` with its place in the log."""
+    return _strand(
         strand.id,
         strand.payload,
         strand.ts_event,

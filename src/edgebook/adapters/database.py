@@ -122,7 +122,7 @@ def set_durability(connection: Connection, address: Address, *, durable: bool = 
     """
     if address.path is not None:
         raw: Any = connection.connection.dbapi_connection
-        raw.execute("PRAGMA journal_mode=WAL")
+        raw.execute(f"PRAGMA journal_mode={'WAL' if durable else 'MEMORY'}")
         raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
         raw.execute(f"PRAGMA cache_size={-CACHE_KIB}")
 

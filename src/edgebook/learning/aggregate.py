@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from edgebook.domain.errors import LearningError, StrandError
 from edgebook.domain.evidence import FamilyFit, Observation, StatRow, family_key
 from edgebook.domain.strands import EpisodeSummary, PositionClosed, Strand
+from edgebook.domain.values import maker
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.edge import baseline, edge_raw
 from edgebook.learning.episodes import (
@@ -30,6 +31,7 @@ from edgebook.learning.lattice import Slice, canonical, row_keys
 from edgebook.learning.observe import dm_observation, pm_observations
 
 Lookup = Callable[[str], StatRow | None]
+_stat_row = maker(StatRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class _Fold:
                 base = baseline(total, n, self._config.baseline_pseudo_trades)
             stats = _with_trade(past, change, n, total, base)
             created = row.created_at if row is not None else now
-            rows[key] = StatRow(
+            rows[key] = _stat_row(
                 module, pattern_key, category, part.mask, part.hash, part.values, n, stats, created, now
             )
 
@@ -195,7 +197,7 @@ class _Fold:
         stats = dict(row.stats if row else _EMPTY)
         stats["tuning"] = tuning
         created = row.created_at if row else self._now
-        self.stats[key] = StatRow(
+        self.stats[key] = _stat_row(
             module,
             episode.pattern_key,
             episode.action_category,

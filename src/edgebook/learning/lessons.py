@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edgebook.domain.errors import LearningError
 from edgebook.domain.evidence import FamilyFit, Lesson, Observation, StatRow
 from edgebook.domain.ids import stable_id
 from edgebook.domain.scope import SCHEMAS, ScopeItems, ScopeSchema, contains, scope_hash
+from edgebook.domain.values import replace
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.edge import baseline, capital_levers, edge_raw, total_log
 from edgebook.learning.posterior import Effect, Fit, fit_family

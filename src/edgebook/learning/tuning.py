@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edgebook.domain.evidence import FamilyFit, Lesson, StatRow
 from edgebook.domain.levers import GATE_LEVERS, LEVERS
 from edgebook.domain.pattern import EPISODE_PATTERN
 from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope
+from edgebook.domain.values import replace
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.lessons import Built, lesson_id
 

@@ -16,12 +16,13 @@ from edgebook.adapters.sql import SqlStore
 from edgebook.desk import Desk
 from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Fact
+from edgebook.engine.columns import EngineConfig
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import BarSource, Store, UnitOfWork
 from edgebook.runtime.market import Tape
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
-from edgebook.trading.rules import TradingRules
+from edgebook.trading.rules import PmRules, TradingRules
 from edgebook.trading.signals import parse_signal
 
 _SETTINGS = "settings_hash"
@@ -78,7 +79,14 @@ def _ordered(path: Path, tokens: Container[str]) -> list[tuple[int, str]]:
 def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules:
     """Trading rules of these settings on the timeframes that can be built."""
     return TradingRules(
-        book=settings.book, starting_cash_usd=Decimal(settings.starting_cash_usd), timeframes=tuple(timeframes)
+        book=settings.book,
+        starting_cash_usd=Decimal(settings.starting_cash_usd),
+        timeframes=tuple(timeframes),
+        pm=PmRules(
+            s1_policy=settings.s1_policy,
+            first_dip_enabled=settings.first_dip,
+            reclaim_enabled=settings.reclaim,
+        ),
     )
 
 
@@ -116,6 +124,7 @@ def system(
         drivers=feed.drivers,
         start=start if start is not None else feed.start,
         chunk_days=feed.chunk_days,
+        config=EngineConfig(global_exit=settings.global_exit),
     )
     if end is not None:
         tape.end = min(end, tape.end) if tape.end is not None else end
@@ -136,7 +145,7 @@ def _same_settings(uow: UnitOfWork, settings: Settings) -> None:
         uow.meta.put(Fact(_SETTINGS, settings.settings_hash))
     elif known.value != settings.settings_hash:
         raise InputError(
-            f"database {settings.db} was written under other settings (feed, seed, timeframes, cash or book): "
+            f"database {settings.db} was written under other settings (feed, seed, timeframes, cash, book, switches): "
             "use them again, or another --db",
             stage="boot",
         )

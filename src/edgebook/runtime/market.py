@@ -40,10 +40,10 @@ class _Line:
     chunks: list[EngineColumns] = field(default_factory=list)
     before: int = 0
 
-    def extend(self, bars: BarSeries) -> EngineColumns | None:
+    def extend(self, bars: BarSeries, config: EngineConfig) -> EngineColumns | None:
         if not len(bars):
             return None
-        columns, self.memory = advance(self.memory, bars)
+        columns, self.memory = advance(self.memory, bars, config=config)
         self.bars.append(bars)
         self.chunks.append(columns)
         if len(self.chunks) > 2:
@@ -87,6 +87,7 @@ class Tape:
         drivers: bars used for the regime only.
         start: first moment at which anything is decided; bars before it are history (up to 1,000 per timeframe).
         chunk_days: days read ahead at a time; None reads a finite source whole.
+        config: switches of the engine for the traded tokens; regime drivers have their own.
     """
 
     def __init__(
@@ -97,7 +98,9 @@ class Tape:
         drivers: BarSource | None = None,
         start: int | None = None,
         chunk_days: int | None = None,
+        config: EngineConfig | None = None,
     ) -> None:
+        self._config = config or EngineConfig()
         self.source, self.base = source, source.base_timeframe
         self._step = micros(self.base)
         self.timeframes = tuple(tf for tf in timeframes if micros(tf) >= self._step and micros(tf) % self._step == 0)
@@ -210,7 +213,9 @@ class Tape:
 
     def _extend(self, symbol: str, timeframe: str, base: BarSeries) -> None:
         oldest = self.start - BACKFILL_BARS * micros(timeframe)
-        columns = self._lines[symbol, timeframe].extend(resample(base.slice(oldest, 1 << 62), timeframe)[0])
+        columns = self._lines[symbol, timeframe].extend(
+            resample(base.slice(oldest, 1 << 62), timeframe)[0], self._config
+        )
         if columns is None:
             return
         due = self._due[timeframe]

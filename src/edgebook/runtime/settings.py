@@ -11,7 +11,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -38,6 +38,14 @@ class Settings(BaseSettings):
     starting_cash_usd: int = Field(default=100_000, gt=0)
     book: str = "main"
     learning_enabled: bool = True
+    global_exit: bool = False
+    """EMA20 and EMA30 below all slower EMAs end S1, S2 and S3 at once (engine.md 2; decisions 9)."""
+    s1_policy: Literal["on_primer", "after_breakout"] = "on_primer"
+    """When the first entry of an attempt may be bought: at once, or only after the price has been above EMA333."""
+    first_dip: bool = True
+    """Whether the first dip of a young S3 is bought (rule 9)."""
+    reclaim: bool = False
+    """Whether a reclaim of EMA333 after an emergency exit is bought (rule 4; decisions 58)."""
     commit_every_strands: int = Field(default=4_000, ge=1)
 
     @field_validator("timeframes", mode="before")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from edgebook.domain.book import Curator
 from edgebook.domain.decay import HOUR, decay
 from edgebook.domain.errors import TradingError
 from edgebook.domain.strands import PositionClosed, SocialLowcap, Strand
+from edgebook.domain.values import replace
 
 PRIOR_WINS = 5
 PRIOR_TRADES = 10

@@ -8,6 +8,9 @@ from functools import lru_cache
 from edgebook.domain.ids import hash_share, stable_id
 from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope
 from edgebook.domain.strands import Payload, ScopeDict, Strand
+from edgebook.domain.values import maker
+
+_strand = maker(Strand)
 
 
 @dataclass(slots=True)
@@ -36,7 +39,7 @@ class Envelope:
         tags: tuple[str, ...] = (),
     ) -> Strand:
         """A strand of this bar whose id is the stable id of its kind and ``key``."""
-        return Strand(
+        return _strand(
             id=stable_id(payload.kind, *key),
             payload=payload,
             ts_event=self.ts,

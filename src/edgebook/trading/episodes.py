@@ -9,13 +9,14 @@ its window.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgebook.domain.book import ClosedWindow, OpenEpisode, OpenWindow, PmMemory, Position
 from edgebook.domain.ids import stable_id
 from edgebook.domain.pattern import EPISODE_PATTERN
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.strands import EpisodeSummary, Strand, WindowOutcome
+from edgebook.domain.values import replace
 from edgebook.trading.actions import GATE_RULES, Situation, Skip, standing_blocks, trim_cooled
 from edgebook.trading.envelope import Envelope
 from edgebook.trading.rules import EpisodeRules

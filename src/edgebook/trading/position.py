@@ -7,7 +7,6 @@ the strand.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 
 from edgebook.domain.book import ZERO, Account, Emergency, Ledger, Planned, Pool, Position
@@ -24,6 +23,7 @@ from edgebook.domain.strands import (
     Strand,
     TradeAction,
 )
+from edgebook.domain.values import replace
 from edgebook.trading.rules import DUST_SHARE, DUST_USD
 
 _USD = Decimal("0.000001")

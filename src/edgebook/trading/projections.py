@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from edgebook.domain.book import Order, Trade
 from edgebook.domain.errors import TradingError
 from edgebook.domain.strands import OrderExpired, OrderFilled, OrderRejected, PmAction, PositionClosed, Strand
+from edgebook.domain.values import replace
 
 
 def order_of(strand: Strand) -> Order:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from statistics import median
 
 from edgebook.domain.book import ClosedWindow, OpenWindow
@@ -13,6 +12,7 @@ from edgebook.domain.levers import GATE_LEVERS, lever
 from edgebook.domain.pattern import EPISODE_PATTERN
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.strands import BuyWindow, LeverEvidence, WindowSample
+from edgebook.domain.values import replace
 from edgebook.engine.gates import BASE_GATES, Check, GateReport
 from edgebook.trading.rules import EpisodeRules
 
