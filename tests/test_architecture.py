@@ -35,9 +35,11 @@ class Row(NamedTuple):
 CORE = ("projections", "desk", "domain", "market", "overrides", "engine", "trading", "learning", "ports", "jobs")
 TABLE: dict[str, Row] = {
     "domain": Row(),
-    "market": Row(("domain",), ("numpy", "numba")),
+    # How numeric kernels are compiled, and where compiled code is kept.
+    "kernels": Row((), ("numba",)),
+    "market": Row(("domain", "kernels"), ("numpy",)),
     "overrides": Row(("domain",), ("numpy",)),
-    "engine": Row(("domain", "market"), ("numpy", "numba")),
+    "engine": Row(("domain", "market", "kernels"), ("numpy",)),
     "trading": Row(("domain", "market", "engine", "overrides")),
     "learning": Row(("domain", "overrides.record"), ("numpy", "numba", "scipy")),
     "ports": Row(("domain", "market.bars", "overrides.record")),
@@ -46,7 +48,7 @@ TABLE: dict[str, Row] = {
     "desk": Row(("domain", "trading", "learning", "overrides", "ports", "projections")),
     "jobs": Row(("domain", "market", "trading", "learning", "overrides", "ports", "desk")),
     "adapters": Row(
-        ("domain", "market.bars", "overrides.record", "learning.lattice", "ports"),
+        ("domain", "market.bars", "overrides.record", "learning.lattice", "ports", "kernels"),
         # tables and migrations, files, the canonical encoder, the log, arrays of bars; clients of feeds, brokers, Spark
         # of a feed, and the simulator's kernels
         (
@@ -57,7 +59,6 @@ TABLE: dict[str, Row] = {
             "orjson",
             "structlog",
             "numpy",
-            "numba",
             "ccxt",
             "apprise",
             "pyspark",

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edgebook.kernels import inlined, kernel
 from edgebook.market.indicators import (
     ADX,
     ADX_SLOPE,
@@ -65,13 +65,13 @@ AV_VALUE, AV_VOLUME, ZZ_SIZE = 7, 8, 9
 PIVOT_AT, PIVOT_CLOSE, PIVOT_UP, PIVOT_DOWN, PIVOT_COLUMNS = 0, 1, 2, 3, 4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sigmoid(x: float) -> float:
     """1/(1+e^-x), safe for every finite x; NaN stays NaN."""
     return 1.0 / (1.0 + math.exp(-min(700.0, max(-700.0, x)))) if x == x else x
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def clamp(x: float, low: float, high: float) -> float:
     """x limited to [low, high]; NaN stays NaN."""
     if x < low:
@@ -79,7 +79,7 @@ def clamp(x: float, low: float, high: float) -> float:
     return high if x > high else x
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def trend_strength(rsi_slope: float, adx_slope: float) -> float:
     """TS = clamp01((rsi_slope+5)/10)/2 + clamp01((adx_slope+2)/4)/2 (engine.md 3.1).
 
@@ -89,7 +89,7 @@ def trend_strength(rsi_slope: float, adx_slope: float) -> float:
     return 0.5 * clamp((rsi_slope + 5.0) / 10.0, 0.0, 1.0) + 0.5 * clamp((adx_slope + 2.0) / 4.0, 0.0, 1.0)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def ox_parts(row: Floats) -> tuple[float, float, float, float, float, float, float, float]:
     """Rails at EMA20, 60, 144, 250 (0 without ATR), expansion fast and mid, ATR surge, fragility (engine.md 3.3)."""
     p, atr = row[CLOSE], row[ATR]
@@ -105,7 +105,7 @@ def ox_parts(row: Floats) -> tuple[float, float, float, float, float, float, flo
     return r20, r60, r144, r250, fast, mid, surge, sigmoid(-row[SLOPE20] / 0.0008)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def ox_base(row: Floats) -> float:
     """OX before the EDX boost: the weighted parts, weights summing to 1 (engine.md 3.3)."""
     r20, r60, r144, r250, fast, mid, surge, fragility = ox_parts(row)
@@ -113,13 +113,13 @@ def ox_base(row: Floats) -> float:
     return rails + 0.10 * fast + 0.05 * mid + 0.05 * surge + 0.05 * fragility
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ox_in_s3(base: float, edx: float) -> float:
     """OX in S3 = clamp01(base * (1 + .33 * clamp(EDX - .5, 0, .5))) (engine.md 3.3)."""
     return clamp(base * (1.0 + 0.33 * clamp(edx - 0.5, 0.0, 0.5)), 0.0, 1.0)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def discount(row: Floats, edx: float) -> tuple[float, float, float, float, float, float]:
     """(DX, x, location, exhaustion, relief, curl) (engine.md 3.5).
 
@@ -139,13 +139,13 @@ def discount(row: Floats, edx: float) -> tuple[float, float, float, float, float
     return clamp(raw * (1.0 - 0.5 * clamp(edx - 0.6, 0.0, 0.4)), 0.0, 1.0), x, location, exhaustion, relief, curl
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def edx_suppression(edx: float, knee: float, full: float) -> float:
     """.15 * clamp01((EDX - knee)/(full - knee)); knees .5 and .62 (engine.md 3.6, decisions.md 57)."""
     return EDX_SUPPRESSION_MAX * clamp((edx - knee) / (full - knee), 0.0, 1.0)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def integrity(rows: Floats, i: int) -> float:
     """TI = .55 SP + .35 EA + .10 VC around EMA333 (engine.md 3.7); only fakeout_recovery reads it."""
     row = rows[i]
@@ -172,7 +172,7 @@ def integrity(rows: Floats, i: int) -> float:
     return 0.55 * support + 0.35 * alignment + 0.10 * calm
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def first_dip_options(row: Floats, bars_since_s3: int) -> tuple[bool, bool]:
     """Whether the dip is early and near EMA20/30 (n <= 6), or near EMA60 (n <= 12); half an ATR each (engine.md 4)."""
     p, reach = row[CLOSE], FIRST_DIP_HALO * row[ATR]
@@ -182,7 +182,7 @@ def first_dip_options(row: Floats, bars_since_s3: int) -> tuple[bool, bool]:
     return bars_since_s3 <= 6 and near_fast, bars_since_s3 <= 12 and abs(p - row[EMA60]) <= reach
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def first_dip(row: Floats, bars_since_s3: int, ts_score: float, sr_raw: float) -> bool:
     """The first-dip test apart from "not taken yet" (engine.md 4): gate-free, it reads the base SR boost."""
     early, later = first_dip_options(row, bars_since_s3)
@@ -191,21 +191,21 @@ def first_dip(row: Floats, bars_since_s3: int, ts_score: float, sr_raw: float) -
     return (early or later) and row[CLOSE] >= row[EMA333] and rising and strong
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def edx_windows(bars: int) -> tuple[int, int, int]:
     """Lengths of the EDX windows after ``bars`` bars of S3, the entry bar included; 0: not used (engine.md 3.4)."""
     two, three = 2 * bars // 3, bars // 3
     return bars, (two if two >= EDX_MIN_BARS else 0), (three if three >= EDX_MIN_BARS else 0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def enter_s3(zz: Floats) -> None:
     """Forget the previous S3 episode."""
     for k in range(ZZ_SIZE):
         zz[k] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def record_s3_bar(rows: Floats, i: int, k: int, s3: Floats, zz: Floats, pivots: Floats) -> None:
     """Add bar ``i`` as S3 bar number ``k``: AVWAP, the per-bar decay parts and the zigzag (engine.md 3.4)."""
     row = rows[i]
@@ -231,14 +231,14 @@ def record_s3_bar(rows: Floats, i: int, k: int, s3: Floats, zz: Floats, pivots: 
     _zigzag(row[HIGH], row[LOW], k, s3, zz, pivots)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hallway(row: Floats) -> float:
     """Mean distance of EMA144 and EMA250 above EMA333, as a fraction of EMA333."""
     width: float = 0.5 * ((row[EMA144] - row[EMA333]) + (row[EMA250] - row[EMA333]))
     return width / float(row[EMA333])
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _zigzag(high: float, low: float, k: int, s3: Floats, zz: Floats, pivots: Floats) -> None:
     """One bar of the ATR zigzag over S3 closes (engine.md 3.4); lambda from the mean of ATR/close since S3 entry."""
     close, atr = s3[k, S3_CLOSE], s3[k, S3_ATR]
@@ -268,7 +268,7 @@ def _zigzag(high: float, low: float, k: int, s3: Floats, zz: Floats, pivots: Flo
         zz[ZZ_AT], zz[ZZ_CLOSE], zz[ZZ_ATR] = best, s3[best, S3_CLOSE], s3[best, S3_ATR]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _push_pivot(at: int, close: float, zz: Floats, pivots: Floats) -> None:
     n = int(zz[ZZ_COUNT])
     up, down = 0.0, 0.0
@@ -279,7 +279,7 @@ def _push_pivot(at: int, close: float, zz: Floats, pivots: Floats) -> None:
     zz[ZZ_PIVOT], zz[ZZ_COUNT] = at, n + 1
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def structure(start: int, k: int, zz: Floats, pivots: Floats) -> float:
     """1 - (HH+HL)/(HH+HL+LH+LL) over the pivots at S3 bars ``start``..``k``; 0.5 with fewer than 4 (engine.md 3.4).
 
@@ -305,7 +305,7 @@ def structure(start: int, k: int, zz: Floats, pivots: Floats) -> float:
     return 1.0 - up / (up + down) if up + down > 0.0 else 0.5
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def decay(k: int, s3: Floats, zz: Floats, pivots: Floats) -> tuple[float, float, float, float, float]:
     """(EDX, slow, struct, part, comp) at S3 bar ``k``; all 0.5 before 10 bars of S3 (engine.md 3.4, recommended form).
 
@@ -336,7 +336,7 @@ def decay(k: int, s3: Floats, zz: Floats, pivots: Floats) -> tuple[float, float,
     return edx, slow, struct, part, comp
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _window_means(s3: Floats, start: int, k: int) -> tuple[float, float, float]:
     """Means over bars ``start``..``k`` of slow, part and comp, which are held as running sums."""
     slow, part, comp = s3[k, S3_SLOW], s3[k, S3_PART], s3[k, S3_COMP]

@@ -6,7 +6,7 @@ from the previous bar's state; no chaining, no persistence counters.
 
 from __future__ import annotations
 
-from numba import njit
+from edgebook.kernels import kernel
 
 #: Names of the state codes 0..4.
 STATE_NAMES: tuple[str, ...] = ("S0", "S1", "S2", "S3", "S4")
@@ -16,7 +16,7 @@ S0, S1, S2, S3, S4 = 0, 1, 2, 3, 4
 NO_EXIT, EXIT_BEARISH_ORDER, EXIT_ALL_BELOW, EXIT_FAST_BOTTOM = 0, 1, 2, 3
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def order_flags(
     e20: float, e30: float, e60: float, e144: float, e250: float, e333: float
 ) -> tuple[bool, bool, bool, bool, bool]:
@@ -30,7 +30,7 @@ def order_flags(
     return fast_up, s0_order, s3_order, all_below, e20 < slowest and e30 < slowest
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def next_state(
     state: int,
     price: float,

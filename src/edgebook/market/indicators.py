@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from edgebook.domain.errors import MarketDataError
+from edgebook.kernels import inlined, kernel
 from edgebook.market.bars import BarSeries
 
 Floats = NDArray[np.float64]
@@ -70,14 +70,24 @@ def advance(memory: IndicatorMemory | None, bars: BarSeries, width: int = 0) -> 
         new rows look back on; ``rows[20:]`` belongs to ``bars``), and the memory after the last bar.
     """
     memory = memory or blank_memory()
+    rows, sums = rows_of(memory, bars, width), memory.sums.copy()
+    _fill_all(rows, sums, memory.count)
+    return rows, memory_after(rows, sums, memory.count + len(bars))
+
+
+def rows_of(memory: IndicatorMemory, bars: BarSeries, width: int = 0) -> Floats:
+    """Rows for ``bars`` with their prices and volume filled in, behind the 20 rows of history; the rest is not set."""
     own = len(COLUMNS)
     rows = np.empty((HISTORY + len(bars), max(width, own)))
     rows[:HISTORY, :own] = memory.rows
     for column, values in enumerate((bars.open, bars.high, bars.low, bars.close, bars.volume)):
         rows[HISTORY:, column] = values
-    sums = memory.sums.copy()
-    _fill(rows, sums, memory.count)
-    return rows, IndicatorMemory(rows[-HISTORY:, :own].copy(), sums, memory.count + len(bars))
+    return rows
+
+
+def memory_after(rows: Floats, sums: Floats, count: int) -> IndicatorMemory:
+    """The memory after the last of ``rows``, of which ``count`` bars have been seen."""
+    return IndicatorMemory(rows[-HISTORY:, : len(COLUMNS)].copy(), sums, count)
 
 
 def indicators(bars: BarSeries) -> dict[str, Floats]:
@@ -128,7 +138,7 @@ def avwap(close: Floats, volume: Floats) -> Floats:
     return np.where(empty, close[:1], np.cumsum(close * volume) / np.where(empty, 1.0, volume_sum))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _ema(values: Floats, alpha: float) -> Floats:
     out = np.empty_like(values)
     for i in range(len(values)):
@@ -136,7 +146,7 @@ def _ema(values: Floats, alpha: float) -> Floats:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slope10(rows: Floats, i: int, column: int) -> float:
     """Least-squares slope per bar of the last 10 values of ``column`` at row ``i``; exactly 0 for equal values."""
     total = 0.0
@@ -145,19 +155,29 @@ def slope10(rows: Floats, i: int, column: int) -> float:
     return total / 82.5
 
 
-@njit(cache=True, nogil=True)
-def _fill(rows: Floats, sums: Floats, count: int) -> None:
+@kernel
+def _fill_all(rows: Floats, sums: Floats, count: int) -> None:
     for i in range(HISTORY, rows.shape[0]):
-        seen = count + i - HISTORY
-        _fill_means(rows, i, seen)
-        _fill_range(rows, i, seen, sums)
-        _fill_rsi(rows, i, seen)
-        _fill_volume(rows, i, sums)
-        for k in range(2):
-            rows[i, RSI_SLOPE + 2 * k] = slope10(rows, i, RSI + 2 * k)
+        fill(rows, i, count + i - HISTORY, sums)
 
 
-@njit(cache=True, nogil=True)
+@inlined
+def fill(rows: Floats, i: int, seen: int, sums: Floats) -> None:
+    """Every indicator of row ``i``, whose prices are there, from the 20 rows before it.
+
+    Args:
+        seen: bars before it.
+        sums: running sums; move on by one bar.
+    """
+    _fill_means(rows, i, seen)
+    _fill_range(rows, i, seen, sums)
+    _fill_rsi(rows, i, seen)
+    _fill_volume(rows, i, sums)
+    for k in range(2):
+        rows[i, RSI_SLOPE + 2 * k] = slope10(rows, i, RSI + 2 * k)
+
+
+@inlined
 def _fill_means(rows: Floats, i: int, seen: int) -> None:
     """EMAs, their slopes and separations."""
     close = rows[i, CLOSE]
@@ -177,7 +197,7 @@ def _fill_means(rows: Floats, i: int, seen: int) -> None:
         rows[i, DSEP_FAST + k] = 0.0 if seen < 5 else now - then
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _fill_range(rows: Floats, i: int, seen: int, sums: Floats) -> None:
     """True range, ATR, its 20-bar mean and ADX (Wilder, 14)."""
     if seen > 0:
@@ -206,7 +226,7 @@ def _fill_range(rows: Floats, i: int, seen: int, sums: Floats) -> None:
     rows[i, ATR_MEAN] = total / 20.0
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _fill_rsi(rows: Floats, i: int, seen: int) -> None:
     """RSI from simple means of the last 14 changes; 50 before 14 changes exist and when nothing moved.
 
@@ -225,7 +245,7 @@ def _fill_rsi(rows: Floats, i: int, seen: int) -> None:
         rows[i, RSI] = 100.0 - 100.0 / (1.0 + gain / (loss if loss > 0.0 else floor))
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _fill_volume(rows: Floats, i: int, sums: Floats) -> None:
     """Surprise of ln(1+volume) against its exponential mean and variance, in [-4, 6]; a bar without volume: 0."""
     volume = rows[i, VOLUME]

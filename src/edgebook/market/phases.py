@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from edgebook.kernels import kernel
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int8]
@@ -134,7 +135,7 @@ class PhaseTrack:
         self.score += scores.tolist()
 
 
-@njit(cache=True)
+@kernel
 def _advance_lens(
     rows: Floats,
     start: int,
@@ -181,7 +182,7 @@ def _advance_lens(
     return age
 
 
-@njit(cache=True)
+@kernel
 def _advance_labels(scores: Floats, codes: Codes, confidence: Floats, state: NDArray[np.int64], dwell: int) -> None:
     edges = EDGES
     for i in range(len(scores)):

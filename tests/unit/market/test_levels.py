@@ -107,9 +107,9 @@ def test_without_volatility_there_are_no_levels():
 
 def test_support_of_an_anchor_fades_linearly_within_one_atr():
     """Strength .5 at a quarter ATR under the base boost .25 gives .09375 (engine.md 9); beyond one ATR nothing."""
-    price, strength = np.full(SLOTS, np.nan), np.full(SLOTS, np.nan)
-    price[:2], strength[:2] = (100.5, 103.0), (0.5, 1.0)
-    assert 0.25 * anchor_strength(price, strength, 100.0, 2.0) == pytest.approx(0.09375)
-    assert anchor_strength(price, strength, 97.0, 2.0) == 0.0
-    assert anchor_strength(price, strength, 103.0, 2.0) == 1.0
-    assert anchor_strength(price, strength, 103.0, 0.0) == 0.0
+    levels = np.array([[103.0, 1.0, 0.0, 2.0], [100.5, 0.5, 3.0, 1.0], [97.0, 1.0, 6.0, 1.0]])
+    assert 0.25 * anchor_strength(levels, 2, 100.0, 2.0) == pytest.approx(0.09375)
+    assert anchor_strength(levels, 2, 97.0, 2.0) == 0.0
+    assert anchor_strength(levels, 3, 97.0, 2.0) == 1.0
+    assert anchor_strength(levels, 2, 103.0, 2.0) == 1.0
+    assert anchor_strength(levels, 2, 103.0, 0.0) == 0.0

@@ -33,7 +33,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from edgebook.adapters.feeds.sim_script import (
     ATTEMPT,
@@ -49,6 +48,7 @@ from edgebook.adapters.feeds.sim_script import (
 from edgebook.adapters.feeds.sim_signals import CURATORS, Call, calls_of_day
 from edgebook.domain.errors import InputError, MarketDataError
 from edgebook.domain.timeframe import micros
+from edgebook.kernels import kernel
 from edgebook.market.bars import BarSeries
 from edgebook.ports import TokenInfo
 
@@ -317,7 +317,7 @@ def _first_state(token: SimToken, seed: int, number: int) -> _State:
     return _State(fresh_state(float(rng.uniform(20, 200))), fresh_state(float(rng.uniform(20, 200)) * SLOW), walk)
 
 
-@njit(cache=True)
+@kernel
 def _walk(
     state: Floats,
     drift: Floats,

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from edgebook.kernels import kernel
 
 Floats = NDArray[np.float64]
 
@@ -102,7 +103,7 @@ def play_day(state: Floats, draws: Floats, truth: Floats, stretch: float) -> tup
     return drift, noise, phase, events[:count]
 
 
-@njit(cache=True)
+@kernel
 def _play(
     state: Floats,
     draws: Floats,
@@ -143,7 +144,7 @@ def _play(
     return count
 
 
-@njit(cache=True)
+@kernel
 def _next_phase(state: Floats, draws: Floats, used: int, truth: Floats, stretch: float, level: float) -> bool:
     """Begin the phase after the one that ended; True if it is one that curators may know of (a base or a run).
 
@@ -177,7 +178,7 @@ def _next_phase(state: Floats, draws: Floats, used: int, truth: Floats, stretch:
     return False
 
 
-@njit(cache=True)
+@kernel
 def _next_leg(state: Floats, draw: float, reach: float, stretch: float) -> None:
     """Runs go up in legs of about 48 minutes with pullbacks of about 23: the retests of the slow EMAs."""
     if state[_LEG_DRIFT] > 0.0:
