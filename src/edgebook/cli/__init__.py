@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-# One thread per process: the kernels are small, and more threads could change the last digits of a fit. Before numpy
-# loads.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from edgebook.cli.numerics import settle
 
-from edgebook.cli.app import app
-from edgebook.domain.errors import EdgebookError
+settle()  # before numpy loads
+
+from edgebook.cli.app import app  # noqa: E402  (what it imports loads numpy)
+from edgebook.domain.errors import EdgebookError  # noqa: E402
 
 
 def main() -> None:

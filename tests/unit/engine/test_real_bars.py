@@ -8,6 +8,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from edgebook.adapters.feeds.parquet import ParquetSource
 from edgebook.engine.columns import advance, interesting, reading
 from edgebook.engine.gates import BASE_GATES, evaluate, flags_over
 from edgebook.market.bars import BarSeries, resample
@@ -96,3 +97,98 @@ def test_resampled_hours_still_close_when_they_did(load):
         known = bars.window_before(int(four.close_ts[i]), 4)
         assert four.close[i] == known.close[-1]
         assert math.isclose(four.high[i], known.slice(int(four.ts_open[i]), int(four.close_ts[i])).high.max())
+
+
+@pytest.fixture(scope="module")
+def series(real_data):
+    """A function from (set, symbol) to recorded bars, whatever their timeframe."""
+
+    def read(name, symbol):
+        folder = real_data / name
+        if not folder.is_dir():
+            pytest.skip(f"the recorded data has no {name}")
+        source = ParquetSource(folder)
+        return source.bars(symbol, 0, 1 << 62)
+
+    return read
+
+
+def test_the_crash_of_anchor_leaves_every_number_finite_and_ends_the_trend(series):
+    """ANC, May 2022: it lost nine tenths within days; no score leaves [0, 1] and no buy comes on the way down."""
+    bars = series("binance_spot_1h_2021_2023", "ANCUSDT")
+    columns, _ = advance(None, bars)
+    price = columns.floats("price")
+    day = np.flatnonzero(bars.close_ts >= np.datetime64("2022-05-07", "us").astype(np.int64))
+    week = columns.rows(int(day[0]), int(day[0]) + 7 * 24)
+    assert week.floats("price").min() < 0.1 * price[day[0] - 24 * 7]
+    assert np.isfinite(week.floats("atr")).all()
+    assert set(week.state[-24:].tolist()) == {0}
+    for name in ("ts_score", "ox", "dx", "edx"):
+        score = week.floats(name)
+        known = score[~np.isnan(score)]
+        assert ((known >= 0) & (known <= 1)).all()
+    falling = np.asarray(week["emergency_exit"], dtype=bool)
+    assert not (flags_over(week, BASE_GATES)[1] & falling).any()
+
+
+def test_a_wick_on_the_day_of_listing_is_forgotten_by_the_warm_up(series, real_data):
+    """The high of a first bar, even ten times as high, moves nothing once a state exists."""
+    source = ParquetSource(real_data / "binance_spot_1h_2021_2023")
+    first = {symbol: source.bars(symbol, 0, 1 << 62).bar(0) for symbol in source.symbols}
+    wicked = sorted(first, key=lambda symbol: first[symbol].close / first[symbol].high)[:3]
+    assert first[wicked[0]].high > 1.5 * first[wicked[0]].close
+    for symbol in wicked:
+        bars = source.bars(symbol, 0, 1 << 62)
+        high = bars.high.copy()
+        high[0] *= 10.0
+        taller = BarSeries(symbol, "1h", bars.ts_open, bars.open, high, bars.low, bars.close, bars.volume)
+        plain, _ = advance(None, bars)
+        other, _ = advance(None, taller)
+        np.testing.assert_array_equal(plain.state, other.state)
+        np.testing.assert_allclose(
+            plain.rows(400, len(bars)).floats("atr"), other.rows(400, len(bars)).floats("atr"), rtol=1e-6
+        )
+
+
+def test_bars_without_trades_say_nothing_about_volume(series):
+    """Bittrex minutes: a tenth to a third have no volume; their surprise is 0, and nothing else is missing for it."""
+    bars = series("bittrex_btcpairs_1m_2021", "ADABTC")
+    columns, _ = advance(None, bars)
+    silent = bars.volume == 0
+    assert 0.05 < silent.mean() < 0.5
+    assert (columns.floats("vo_z")[silent] == 0).all()
+    assert (columns.floats("vo_z")[~silent] != 0).mean() > 0.9
+    warm = columns.rows(400, len(bars))
+    for name in ("rsi", "adx", "atr_mean_20", "ema333_slope"):
+        assert np.isfinite(warm.floats(name)).all(), name
+
+
+def test_hours_are_not_made_of_minutes_that_were_not_recorded(series):
+    """Resampling over days of missing minutes: an hour needs half its minutes, and missing hours stay missing."""
+    bars = series("bittrex_btcpairs_1m_2021", "ADABTC")
+    hours, coverage = resample(bars, "1h")
+    held, counts = np.unique(bars.ts_open // 3_600_000_000 * 3_600_000_000, return_counts=True)
+    expected = held[counts >= 30]
+    np.testing.assert_array_equal(hours.ts_open, expected[: len(hours)])
+    assert len(expected) - len(hours) in (0, 1)  # the last hour may not have ended
+    assert (coverage >= 0.5).all()
+    assert hours.gaps().max() >= 24
+    columns, _ = advance(None, hours)
+    np.testing.assert_array_equal(columns["gap_bars"], hours.gaps())
+
+
+@pytest.mark.parametrize(("folder", "symbols"), [("solana_dex_1h", 102), ("solana_dex_1m", 2)])
+def test_pools_that_trade_now_and_then_are_taken_as_they_are(series, real_data, folder, symbols):
+    """DEX bars exist only where there was a trade: gaps are counted and every price is that of a trade."""
+    if not (real_data / folder).is_dir():
+        pytest.skip(f"the recorded data has no {folder}")
+    source = ParquetSource(real_data / folder)
+    assert len(source.symbols) == symbols
+    gaps = 0
+    for symbol in source.symbols:
+        bars = source.bars(symbol, 0, 1 << 62)
+        columns, _ = advance(None, bars)
+        gaps += int((np.asarray(columns["gap_bars"]) > 0).sum())
+        assert set(columns.state[:333].tolist()) <= {4}
+        assert columns.floats("price").tolist() == bars.close.tolist()
+    assert gaps > 0
