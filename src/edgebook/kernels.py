@@ -2,7 +2,7 @@
 
 numba's cache looks at the file of a function, not at the files of the functions it calls: after an update it would go
 on using what it had compiled from the old ones, without a word. So compiled code is kept in a folder named after the
-content of every file with kernels in it.
+content of every file with kernels in it, and of the files these take constants from.
 
 Division by zero gives infinity or NaN, as in numpy, and never raises: every kernel tests what it divides by.
 """
@@ -10,6 +10,7 @@ Division by zero gives infinity or NaN, as in numpy, and never raises: every ker
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _config: Any = numba.config
 _PACKAGE = Path(__file__).parent
-_SOURCES = ("kernels.py", "market/*.py", "engine/*.py", "adapters/feeds/*.py")
+_USES_KERNELS = re.compile(rb"^from edgebook\.kernels import", re.MULTILINE)
+_IMPORTS = re.compile(rb"^from edgebook\.([a-z0-9_.]+) import", re.MULTILINE)
 #: Folders of earlier versions that are kept, so that going back and forth between two does not compile each time.
 _KEPT = 3
 
@@ -50,8 +52,8 @@ def _compiled(function: F, **options: Any) -> F:
 
 def _folder() -> Path:
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern)):
-        digest.update(path.read_bytes())
+    for text in _sources().values():
+        digest.update(text)
     home = _PACKAGE / "__pycache__"
     here = home / f"kernels-{digest.hexdigest()[:16]}"
     if not here.exists() and home.exists():
@@ -59,6 +61,15 @@ def _folder() -> Path:
         for path in older[_KEPT:]:
             shutil.rmtree(path, ignore_errors=True)
     return here
+
+
+def _sources() -> dict[str, bytes]:
+    """Every module with kernels, this one, and the modules they import from, by path."""
+    texts = {str(path.relative_to(_PACKAGE)): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
+    found = {"kernels.py"} | {path for path, text in texts.items() if _USES_KERNELS.search(text)}
+    for path in sorted(found):
+        found.update(name.decode().replace(".", "/") + ".py" for name in _IMPORTS.findall(texts[path]))
+    return {path: texts[path] for path in sorted(found) if path in texts}
 
 
 _FOLDER = _folder()

@@ -18,7 +18,8 @@ def test_a_kernel_computes_and_leaves_the_compilers_settings_alone():
     """The folder is set only while a kernel is wrapped."""
     before = numba.config.CACHE_DIR
     assert kernels.kernel(double)(1.5) == 3.0
-    assert numba.config.CACHE_DIR == before
+    after = numba.config.CACHE_DIR
+    assert after == before
 
 
 def test_division_by_zero_is_infinite_and_raises_nothing():
@@ -26,19 +27,28 @@ def test_division_by_zero_is_infinite_and_raises_nothing():
     assert kernels.kernel(lambda x: 1.0 / x)(0.0) == float("inf")
 
 
-def test_a_change_in_any_file_with_kernels_is_another_folder(tmp_path, monkeypatch):
-    """A callee in another file counts too; what has no kernels does not."""
-    for name in ("kernels.py", "market/levels.py", "engine/machine.py", "adapters/feeds/sim.py", "trading/tick.py"):
+def test_a_change_in_any_file_that_kernels_are_made_of_is_another_folder(tmp_path, monkeypatch):
+    """A callee in another file counts, and where a constant comes from; what has nothing to do with it does not."""
+    uses = "from edgebook.kernels import kernel\n"
+    texts = {
+        "kernels.py": "",
+        "market/levels.py": uses,
+        "engine/machine.py": f"{uses}from edgebook.domain.reading import WARM_BARS\n",
+        "domain/reading.py": "WARM_BARS = 333\n",
+        "trading/tick.py": "from edgebook.engine.machine import run\n",
+    }
+    for name, text in texts.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("a = 1\n")
+        path.write_text(text)
     monkeypatch.setattr(kernels, "_PACKAGE", tmp_path)
     first = kernels._folder()
+    for name in texts:
+        path = tmp_path / name
+        path.write_text(texts[name] + "# changed\n")
+        assert (kernels._folder() == first) == (name == "trading/tick.py"), name
+        path.write_text(texts[name])
     assert kernels._folder() == first
-    (tmp_path / "trading/tick.py").write_text("a = 2\n")
-    assert kernels._folder() == first
-    (tmp_path / "market/levels.py").write_text("a = 2\n")
-    assert kernels._folder() != first
 
 
 def test_folders_of_long_gone_versions_are_removed(tmp_path, monkeypatch):
