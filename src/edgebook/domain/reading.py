@@ -105,8 +105,8 @@ class MarketReading:
     edx_struct: float = _NAN
     edx_part: float = _NAN
     edx_comp: float = _NAN
-    sr_strength_anchor: float = _NAN
-    sr_raw_e333: float = _NAN
+    sr_strength_anchor: float = 0.0
+    sr_raw_e333: float = 0.0
     nearest_level_price: float = _NAN
     nearest_level_distance_atr: float = _NAN
     emergency_exit: bool = False
@@ -132,59 +132,6 @@ class MarketReading:
     def warm(self) -> bool:
         """Whether enough bars were seen before this one for states to exist."""
         return self.bar_index >= WARM_BARS
-
-    @property
-    def near_sr(self) -> bool:
-        """Whether some level lies within 1 ATR of the price."""
-        return self.nearest_level_distance_atr <= 1.0
-
-    @property
-    def fell_to_s0_from(self) -> str:
-        """The state this bar fell to S0 from, or ``""``."""
-        return self.prev_state if self.exit_position else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON-safe payload of engine.md 6 as far as it is free of gates; NaN becomes None."""
-        return {
-            "engine_version": ENGINE_VERSION,
-            "instrument": self.symbol,
-            **self._values("timeframe ts bar_index gap_bars state prev_state bars_in_state"),
-            "transition": self.transition or None,
-            "exit_reason": self.exit_reason or None,
-            **self._values("price open high low volume atr atr_mean_20"),
-            **self._values("ema20 ema30 ema60 ema144 ema250 ema333 vo_z"),
-            "slopes": self._values(
-                "ema20_slope ema60_slope ema144_slope ema250_slope ema333_slope "
-                "d_ema144_slope d_ema250_slope d_ema333_slope"
-            ),
-            "momentum": self._values("rsi rsi_slope_10 adx adx_slope_10 dsep_fast_5 dsep_mid_5"),
-            "flags": {
-                **self._values("trim_flag emergency_exit reclaimed_ema333 fakeout_recovery exit_position"),
-                "first_dip_buy_flag": self.first_dip,
-                "watch_only": self.state == "S4",
-            },
-            "scores": {"ts": finite_or_none(self.ts_score), **self._values("ox dx edx ti")},
-            "meta": {
-                "s3_start_ts": self.s3_start_ts if self.s3_start_ts >= 0 else None,
-                "bars_since_s3": self.bars_since_s3 if self.bars_since_s3 >= 0 else None,
-                **self._values("first_dip_taken prev_emergency warm"),
-            },
-            "levels": {
-                "nearest_price": finite_or_none(self.nearest_level_price),
-                "nearest_distance_atr": finite_or_none(self.nearest_level_distance_atr),
-                "near_sr": self.near_sr,
-                "count": self.level_count,
-                **self._values("sr_strength_anchor sr_raw_e333"),
-            },
-            "diagnostics": {
-                "order": self._values("fast_up s0_order s3_order all_below_333 fast_bottom"),
-                "dx": self._values("dx_x dx_location exhaustion relief curl edx_suppression"),
-                "edx": self._values("edx_slow edx_struct edx_part edx_comp"),
-            },
-        }
-
-    def _values(self, names: str) -> dict[str, Any]:
-        return {name: finite_or_none(getattr(self, name)) for name in names.split()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 `advance(memory, bars)` continues where ``memory`` stopped (None: before the first bar) and returns one `EngineColumns`
 row per bar plus the next memory. A whole history, a day or a single bar at a time give equal columns, so a backtest and
-a live process cannot differ. `reading` turns one row into a `MarketReading`; `interesting` marks the rows anything can
-follow from.
+a live process cannot differ. `reading` turns one row into a `MarketReading`; `events` marks what anything can follow
+from.
 """
 
 from __future__ import annotations
@@ -154,10 +154,6 @@ class EngineColumns:
         part = slice(start, stop)
         return EngineColumns(self.symbol, self.timeframe, self.values[part], self.counters[part], self.flags[part])
 
-    def take(self, which: Bools | Counters) -> EngineColumns:
-        """A compact copy of chosen bars (a mask or positions), e.g. of the `interesting` ones."""
-        return EngineColumns(self.symbol, self.timeframe, self.values[which], self.counters[which], self.flags[which])
-
 
 # A frozen dataclass of 70 fields takes 7 us to build, its unfrozen twin with the same slots under 1 us; `reading` fills
 # the twin and then hands it over as the frozen class.
@@ -227,8 +223,12 @@ def reading_of(symbol: str, timeframe: str, counts: list[int], values: list[floa
     return made
 
 
-def events(columns: EngineColumns) -> NDArray[np.uint8]:
+def events(columns: EngineColumns, *, after: bool = False) -> NDArray[np.uint8]:
     """What may follow from each bar, as bits (see `edgebook.domain.reading`); 0 on bars nothing can follow from.
+
+    Args:
+        after: whether the bar before the first of these had events of its own, as the last bit of a former call tells:
+            ``bool(found[-1] & ~AFTER)``.
 
     MOVE: a state change, exit, reclaim, or more than 3 missing bars. WINDOW: S1 within 1.5 ATR of EMA60, or S3 between
     EMA333 and EMA144. RETEST: S2 within the retest halo of EMA333. TRIM, EMERGENCY, DIP: those flags. AFTER: the bar
@@ -246,14 +246,10 @@ def events(columns: EngineColumns) -> NDArray[np.uint8]:
         found |= mark.astype(np.uint8) * np.uint8(bit)
     for column, bit in ((mc.TRIM, TRIM), (mc.EMERGENCY, EMERGENCY), (mc.FIRST_DIP, DIP)):
         found |= flags[:, column].astype(np.uint8) * np.uint8(bit)
-    found[1:] |= (found[:-1] != 0).astype(np.uint8) * np.uint8(AFTER)
     found[columns.counters[:, mc.INDEX] < WARM_BARS] = 0
-    return found
-
-
-def interesting(columns: EngineColumns) -> Bools:
-    """Bars with any event."""
-    return np.asarray(events(columns) != 0)
+    follows = np.r_[after, found != 0][:-1]
+    marked: NDArray[np.uint8] = found | (follows.astype(np.uint8) * np.uint8(AFTER))
+    return marked
 
 
 def _check_follows(memory: EngineMemory, bars: BarSeries) -> None:

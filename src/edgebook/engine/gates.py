@@ -7,18 +7,15 @@ flags for a whole series. A comparison with a missing input (NaN) fails with ``m
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebook.domain.reading import DriverReading, MarketReading, finite_or_none
-from edgebook.engine import signals as sg
+from edgebook.domain.reading import MarketReading
 from edgebook.engine.columns import S2_HALO, EngineColumns
 from edgebook.engine.states import S1, S2, S3
-from edgebook.market.indicators import COLUMNS
 
 _NAN = float("nan")
 _INF = float("inf")
@@ -45,11 +42,6 @@ class Gates:
     slow_slope_min: float = 0.0
     dx_min: float = 0.60
     edx_supp_mult: float = 1.0
-
-    @property
-    def s2_halo(self) -> float:
-        """S2: distance of the price from EMA333 in ATR; fixed, never learned."""
-        return S2_HALO
 
     def to_dict(self) -> dict[str, float]:
         """The values in force, by lever name."""
@@ -115,25 +107,6 @@ class GateReport:
         """Margin per check, by name."""
         return {check.name: check.margin for check in self.checks}
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe form: flags, flags_base, gates in force, checks, blocked_by and the derived values."""
-        derived = (
-            "sr_boost",
-            "ts_with_boost",
-            "dx_threshold_final",
-            "edx_suppression",
-            "price_pos",
-            "halo_distance_atr",
-        )
-        return {
-            "flags": self.flags._asdict(),
-            "flags_base": self.flags_base._asdict(),
-            "gates": self.gates.to_dict(),
-            "checks": [{key: finite_or_none(value) for key, value in c._asdict().items()} for c in self.checks],
-            "blocked_by": list(self.blocked_by),
-            **{name: finite_or_none(getattr(self, name)) for name in derived},
-        }
-
 
 def evaluate(reading: MarketReading, gates: Gates, base: Gates = BASE_GATES) -> GateReport:
     """Ask a reading whether it is a buy, under ``gates`` and under ``base`` (engine.md 4).
@@ -156,15 +129,14 @@ def evaluate(reading: MarketReading, gates: Gates, base: Gates = BASE_GATES) -> 
         return GateReport(reading.state, gates, NO_FLAGS, NO_FLAGS)
     yes = _SIGNAL if reading.state == "S1" else _FLAG
     boost = reading.sr_strength_anchor * gates.sr_boost
-    boosted = reading.ts_score + boost
-    boosted = 1.0 if boosted > 1.0 else boosted
+    boosted = _boosted(reading.ts_score, boost)
     checks, (anchor, threshold, suppression, position) = judge(reading, gates, boosted)
     blocked = _blocked_by(checks)
     flags = NO_FLAGS if blocked else yes
     if gates == base:
         flags_base = flags
     else:
-        plain = min(1.0, reading.ts_score + reading.sr_strength_anchor * base.sr_boost)
+        plain = _boosted(reading.ts_score, reading.sr_strength_anchor * base.sr_boost)
         flags_base = NO_FLAGS if _blocked_by(judge(reading, base, plain)[0]) else yes
     return GateReport(
         reading.state,
@@ -180,6 +152,12 @@ def evaluate(reading: MarketReading, gates: Gates, base: Gates = BASE_GATES) -> 
         position,
         anchor,
     )
+
+
+def _boosted(ts_score: float, boost: float) -> float:
+    """min(1, TS + boost); NaN where either is missing (Python's min would make 1 of it)."""
+    total = ts_score + boost
+    return 1.0 if total > 1.0 else total
 
 
 def _blocked_by(checks: tuple[Check, ...]) -> tuple[str, ...]:
@@ -241,9 +219,7 @@ def _judge_s2(r: MarketReading, gates: Gates, boosted: float) -> _Judged:
 def _judge_s3(r: MarketReading, gates: Gates, boosted: float) -> _Judged:
     width = r.ema144 - r.ema333
     threshold, position = dx_threshold(r.edx_suppression, r.price, r.ema144, r.ema333, gates)
-    depth = r.ema144 - r.price
-    if r.atr > 0.0:
-        depth /= r.atr
+    depth = (r.ema144 - r.price) / r.atr if r.atr > 0.0 else (-_INF if r.atr <= 0.0 else _NAN)
     emergency = 1.0 if r.emergency_exit else 0.0
     checks = (
         _least("zone", depth, 0.0),
@@ -295,7 +271,12 @@ def flags_over(columns: EngineColumns, gates: Gates) -> tuple[NDArray[np.bool_],
     signal = (state == S1) & (far60 <= gates.halo) & rising & strong
     retest = (state == S2) & (far333 <= S2_HALO)
     hallway = (
-        (state == S3) & (price <= e144) & ~np.asarray(columns["emergency_exit"], dtype=bool) & (width > 0.0) & cheap
+        (state == S3)
+        & (price <= e144)
+        & known_atr
+        & ~np.asarray(columns["emergency_exit"], dtype=bool)
+        & (width > 0.0)
+        & cheap
     )
     return np.asarray(signal), np.asarray((retest | hallway) & slow & strong)
 
@@ -303,82 +284,3 @@ def flags_over(columns: EngineColumns, gates: Gates) -> tuple[NDArray[np.bool_],
 def _any_slope(strict: NDArray[np.float64], weak: NDArray[np.float64], minimum: float) -> NDArray[np.bool_]:
     known = ~(np.isnan(strict) | np.isnan(weak))
     return np.asarray(known & ((strict > minimum) | (weak >= minimum)))
-
-
-def driver_reading(reading: MarketReading, *, driver: str, horizon: str, base: Gates = BASE_GATES) -> DriverReading:
-    """What the regime needs of a driver's bar; its flags read base gates, so that no lesson moves the regime."""
-    flags = evaluate(reading, base, base).flags
-    return DriverReading(
-        driver,
-        horizon,
-        reading.ts,
-        reading.state,
-        reading.prev_state,
-        flags.buy_flag,
-        flags.buy_signal,
-        reading.first_dip,
-        reading.trim_flag,
-        reading.fell_to_s0_from,
-    )
-
-
-def payload(reading: MarketReading, report: GateReport) -> dict[str, Any]:
-    """The complete payload of a bar (engine.md 6): the reading, the gates' report and the state's diagnostics."""
-    said, judged = reading.to_dict(), report.to_dict()
-    said["flags"] |= judged.pop("flags")
-    said["scores"] |= {name: judged[name] for name in ("sr_boost", "ts_with_boost")}
-    said["flags_base"], said["gates"] = judged.pop("flags_base"), judged.pop("gates")
-    check = {"S1": "buy_check", "S2": "s2_retest_check", "S3": "s3_buy_check"}.get(reading.state)
-    if check:
-        said["diagnostics"][check] = judged | {"margins": {k: finite_or_none(v) for k, v in report.margins.items()}}
-    if reading.state in ("S2", "S3"):
-        said["diagnostics"]["ox"] = _ox_diagnostics(reading)
-    if reading.state == "S3":
-        said["diagnostics"]["first_dip_check"] = _first_dip_diagnostics(reading)
-        windows = sg.edx_windows(reading.bars_since_s3 + 1)
-        said["diagnostics"]["edx"] |= {f"window{i}_bars": int(bars) for i, bars in enumerate(windows, start=1)}
-        short = reading.bars_since_s3 + 1 < sg.EDX_MIN_BARS
-        said["diagnostics"]["edx"]["reason"] = "insufficient_s3_bars" if short else None
-    return said
-
-
-def _ox_diagnostics(reading: MarketReading) -> dict[str, Any]:
-    row = _row_of(reading)
-    names = ("rail_fast", "rail_mid", "rail_144", "rail_250", "exp_fast", "exp_mid", "atr_surge", "fragility")
-    parts = {name: finite_or_none(float(value)) for name, value in zip(names, sg.ox_parts(row), strict=True)}
-    edx = reading.edx if math.isfinite(reading.edx) else 0.5
-    boost = 1.0 + 0.33 * min(0.5, max(0.0, edx - 0.5))
-    return parts | {"ox_base": finite_or_none(float(sg.ox_base(row))), "edx_boost": boost}
-
-
-def _first_dip_diagnostics(reading: MarketReading) -> dict[str, Any]:
-    early, later = sg.first_dip_options(_row_of(reading), reading.bars_since_s3)
-    slope_ok = reading.ema144_slope > 0.0 or reading.ema250_slope >= 0.0
-    strong = reading.ts_score + sg.FIRST_DIP_SR_BOOST * reading.sr_raw_e333 >= sg.FIRST_DIP_TS
-    distances = {
-        f"dist_ema{n}": finite_or_none(_distance(reading.price, getattr(reading, f"ema{n}"), reading.atr))
-        for n in (20, 30, 60)
-    }
-    failed = [
-        ("taken_before", not reading.first_dip_taken or reading.first_dip),
-        ("below_ema333", reading.price >= reading.ema333),
-        ("no_dip_in_time", bool(early or later)),
-        ("slope", slope_ok),
-        ("ts", strong),
-    ]
-    reason = next((name for name, passed in failed if not passed), "ok")
-    return {
-        "bars_since_entry": reading.bars_since_s3,
-        "option1": bool(early),
-        "option2": bool(later),
-        **distances,
-        "halo": sg.FIRST_DIP_HALO,
-        "slope_ok": slope_ok,
-        "ts_ok": strong,
-        "reason": reason,
-    }
-
-
-def _row_of(reading: MarketReading) -> NDArray[np.float64]:
-    """The indicator row a reading was made from."""
-    return np.array([getattr(reading, name) for name in COLUMNS], dtype=np.float64)

@@ -89,6 +89,17 @@ def trend_strength(rsi_slope: float, adx_slope: float) -> float:
     return 0.5 * clamp((rsi_slope + 5.0) / 10.0, 0.0, 1.0) + 0.5 * clamp((adx_slope + 2.0) / 4.0, 0.0, 1.0)
 
 
+@kernel
+def boosted(ts_score: float, sr_strength: float, sr_boost: float) -> float:
+    """min(1, TS + strength * boost) (engine.md 3.2); NaN where either is missing, so that every gate on it fails.
+
+    >>> boosted(0.55, 0.375, 0.25), boosted(0.9, 1.0, 0.25)
+    (0.64375, 1.0)
+    """
+    total = ts_score + sr_strength * sr_boost
+    return 1.0 if total > 1.0 else total
+
+
 @inlined
 def ox_parts(row: Floats) -> tuple[float, float, float, float, float, float, float, float]:
     """Rails at EMA20, 60, 144, 250 (0 without ATR), expansion fast and mid, ATR surge, fragility (engine.md 3.3)."""
@@ -187,7 +198,7 @@ def first_dip(row: Floats, bars_since_s3: int, ts_score: float, sr_raw: float) -
     """The first-dip test apart from "not taken yet" (engine.md 4): gate-free, it reads the base SR boost."""
     early, later = first_dip_options(row, bars_since_s3)
     rising = row[SLOPE144] > 0.0 or row[SLOPE250] >= 0.0
-    strong = min(1.0, ts_score + sr_raw * FIRST_DIP_SR_BOOST) >= FIRST_DIP_TS
+    strong = boosted(ts_score, sr_raw, FIRST_DIP_SR_BOOST) >= FIRST_DIP_TS
     return (early or later) and row[CLOSE] >= row[EMA333] and rising and strong
 
 

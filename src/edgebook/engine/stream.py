@@ -98,7 +98,7 @@ class EngineStream:
             raise self._refused(bar, f"bars up to the one that opened at {self._last} have been taken")
         if bar.ts_open % self._step:
             raise self._refused(bar, f"its open time must be a multiple of {self._step} us")
-        sound = 0.0 < bar.low <= min(bar.open, bar.close) and max(bar.open, bar.close) <= bar.high < math.inf
+        sound = 0.0 < bar.low <= bar.open <= bar.high < math.inf and bar.low <= bar.close <= bar.high
         if not (sound and 0.0 <= bar.volume < math.inf):
             raise self._refused(
                 bar, "prices must be positive and finite, low <= open, close <= high, and volume not negative"

@@ -142,16 +142,20 @@ def from_bars(symbol: str, timeframe: str, bars: Sequence[Bar]) -> BarSeries:
     return BarSeries(symbol, timeframe, np.array([bar.ts_open for bar in bars], dtype=np.int64), *columns)
 
 
-def resample(series: BarSeries, timeframe: str, min_coverage: float = MIN_COVERAGE) -> tuple[BarSeries, Floats]:
+def resample(
+    series: BarSeries, timeframe: str, min_coverage: float = MIN_COVERAGE, *, until: int | None = None
+) -> tuple[BarSeries, Floats]:
     """Bars of a coarser timeframe, and the share of source bars each one was built from.
 
     A bucket exists if it holds at least one source bar and ``min_coverage`` of them. Gaps stay gaps. The last bucket is
-    dropped unless the source reaches its close, so a bar never changes once it exists.
+    dropped unless it is known to have ended, so a bar never changes once it exists.
 
     Args:
         series: the finer bars.
         timeframe: a multiple of the source's timeframe.
         min_coverage: in [0, 1] (trading.md 2: 0.5).
+        until: moment up to which the source is complete, microseconds UTC: a last bucket that closes by then has ended,
+            whether or not its last bar exists. None: it has ended only if its last bar is there.
 
     Raises:
         MarketDataError: the target is finer than, or no multiple of, the source.
@@ -169,7 +173,8 @@ def resample(series: BarSeries, timeframe: str, min_coverage: float = MIN_COVERA
     starts = np.flatnonzero(np.r_[True, bucket[1:] != bucket[:-1]])
     coverage = np.diff(np.r_[starts, len(series)]) * (step / target)
     keep = coverage >= min_coverage
-    keep[-1] &= series.ts_open[-1] + step == bucket[-1] + target
+    known = int(series.ts_open[-1]) + step if until is None else until
+    keep[-1] &= known >= bucket[-1] + target
     ends = np.r_[starts[1:], len(series)] - 1
     built = BarSeries(
         series.symbol,

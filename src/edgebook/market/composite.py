@@ -26,6 +26,8 @@ ALT_TICKERS: frozenset[str] = frozenset({"SOL", "ETH", "BNB", "HYPE"})
 STABLE_TICKERS: frozenset[str] = frozenset(
     {"USDT", "USDC", "BUSD", "FDUSD", "TUSD", "USDP", "DAI", "USD", "USDE", "PYUSD"}
 )
+#: Series of a market's share in the total, in percent, and the driver each one is (trading.md 3.2, 3.8).
+DOMINANCES: Mapping[str, str] = {"BTC.D": "btcd", "BTCD": "btcd", "USDT.D": "usdtd", "USDTD": "usdtd"}
 #: A bucket with fewer members present has no index, no phase and no rank (decisions 45).
 MIN_BUCKET_POPULATION = 3
 
@@ -61,17 +63,32 @@ def ticker_of(symbol: str) -> str:
     return head
 
 
+def dominance_of(symbol: str) -> str:
+    """The driver a dominance series is, ``btcd`` or ``usdtd``; "" for everything else.
+
+    Only the bare names count: ``BTCDUSDT`` is a token.
+
+    >>> [dominance_of(s) for s in ("BTC.D", "usdt.d", "USDTD", "BTCUSDT", "BTCDUSDT")]
+    ['btcd', 'usdtd', 'usdtd', '', '']
+    """
+    return DOMINANCES.get(symbol.upper(), "")
+
+
 def driver_members(symbols: Iterable[str], classes: Mapping[str, str] | None = None) -> dict[str, tuple[str, ...]]:
-    """Members of every driver index: ``btc``, ``alt`` and one ``bucket:<class>`` per class with enough tokens
-    (decisions 45).
+    """Members of every driver index: ``btc``, ``alt``, one ``bucket:<class>`` per class with enough tokens, and
+    ``btcd`` and ``usdtd`` where there are bars of a dominance (decisions 45).
 
     With BTC bars, BTC is BTC and ALT the usual four (without any of them: everything but BTC and stables). Without BTC
-    bars, BTC is the index of all tokens, ALT the same without BTC and stables.
+    bars, BTC is the index of all tokens, ALT the same without BTC and stables. A dominance is a percentage, no token:
+    it is a driver of its own and in no other index.
 
     >>> driver_members(["BTCUSDT", "ETHUSDT", "A", "B", "C"], {"A": "mid", "B": "mid", "C": "mid"})
     {'btc': ('BTCUSDT',), 'alt': ('ETHUSDT',), 'bucket:mid': ('A', 'B', 'C')}
+    >>> driver_members(["BTCUSDT", "BTC.D", "SOLUSDT", "USDT.D"])
+    {'btc': ('BTCUSDT',), 'alt': ('SOLUSDT',), 'btcd': ('BTC.D',), 'usdtd': ('USDT.D',)}
     """
-    ordered = sorted(set(symbols))
+    given = sorted(set(symbols))
+    ordered = [symbol for symbol in given if not dominance_of(symbol)]
     btc = tuple(symbol for symbol in ordered if ticker_of(symbol) == "BTC")
     rest = tuple(symbol for symbol in ordered if ticker_of(symbol) not in STABLE_TICKERS | {"BTC"})
     usual = tuple(symbol for symbol in rest if ticker_of(symbol) in ALT_TICKERS)
@@ -80,6 +97,8 @@ def driver_members(symbols: Iterable[str], classes: Mapping[str, str] | None = N
         bucket = tuple(symbol for symbol in ordered if (classes or {}).get(symbol) == name)
         if len(bucket) >= MIN_BUCKET_POPULATION:
             members[f"bucket:{name}"] = bucket
+    for driver in sorted(set(DOMINANCES.values())):
+        members[driver] = tuple(symbol for symbol in given if dominance_of(symbol) == driver)
     return {name: names for name, names in members.items() if names}
 
 

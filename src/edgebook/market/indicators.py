@@ -40,6 +40,7 @@ RSI, RSI_SLOPE, ADX, ADX_SLOPE, VO_Z, DSEP_FAST, DSEP_MID = 21, 22, 23, 24, 25, 
 HISTORY = 20
 _PERIODS = (20, 30, 60, 144, 250, 333)
 _WILDER = 14
+_TIE = 1e-9  # of the price: moves up and down that differ by less are equal (ADX)
 _VOLUME_ALPHA = 2.0 / 65.0
 # Positions in the running sums: smoothed true range, +DM, -DM, ADX, volume mean, volume variance, volume seen.
 _TR, _PLUS, _MINUS, _ADX, _V_MEAN, _V_VAR, _V_SEEN = 0, 1, 2, 3, 4, 5, 6
@@ -204,8 +205,9 @@ def _fill_range(rows: Floats, i: int, seen: int, sums: Floats) -> None:
         high, low, last = rows[i, HIGH], rows[i, LOW], rows[i - 1, CLOSE]
         up, down = high - rows[i - 1, HIGH], rows[i - 1, LOW] - low
         true_range = max(high - low, abs(high - last), abs(low - last))
-        plus = up if up > down and up > 0.0 else 0.0
-        minus = down if down > up and down > 0.0 else 0.0
+        tie = _TIE * last  # prices on a tick grid often move both ways alike; the last digit of a float must not choose
+        plus = up if up - down > tie and up > 0.0 else 0.0
+        minus = down if down - up > tie and down > 0.0 else 0.0
         if seen <= _WILDER:
             sums[_TR] += true_range / _WILDER
             sums[_PLUS] += plus / _WILDER

@@ -26,6 +26,8 @@ EDGES: tuple[float, ...] = (-1.3, -0.9, -0.2, 0.4, 1.2)
 #: Recover and Good change places here, in both directions.
 RECOVER_GOOD_EDGE = 0.20
 _CONFIDENCE_SPAN = 0.8
+# The band of each label, with the place where Recover and Good change.
+_BANDS: tuple[float, ...] = (-np.inf, -1.3, -0.9, -0.2, RECOVER_GOOD_EDGE, 1.2, np.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,9 @@ def _advance_lens(
 
 @kernel
 def _advance_labels(scores: Floats, codes: Codes, confidence: Floats, state: NDArray[np.int64], dwell: int) -> None:
-    edges = EDGES
+    """Label and confidence per hour: how far inside its label's band a score lies, 0 where dwell holds the label of a
+    band that the score has left."""
+    edges, bands = EDGES, _BANDS
     for i in range(len(scores)):
         score = scores[i]
         if np.isnan(score):
@@ -192,10 +196,8 @@ def _advance_labels(scores: Floats, codes: Codes, confidence: Floats, state: NDA
             codes[i], confidence[i] = -1, 0.0
             continue
         wanted = 0
-        gap = np.inf
         for edge in edges:
             wanted += score >= edge
-            gap = min(gap, abs(score - edge))
         now = state[0]
         if (now == 3 and wanted <= 4 and score >= RECOVER_GOOD_EDGE) or (
             now == 4 and wanted == 3 and score >= RECOVER_GOOD_EDGE
@@ -207,4 +209,5 @@ def _advance_labels(scores: Floats, codes: Codes, confidence: Floats, state: NDA
             state[0], state[1] = wanted, 0
         state[1] += 1
         codes[i] = state[0]
-        confidence[i] = min(1.0, gap / _CONFIDENCE_SPAN)
+        inside = min(score - bands[state[0]], bands[state[0] + 1] - score)
+        confidence[i] = min(1.0, max(0.0, inside / _CONFIDENCE_SPAN))

@@ -16,13 +16,20 @@ from numpy.typing import NDArray
 
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import InputError, PortError
-from edgebook.domain.reading import MarketReading
+from edgebook.domain.reading import AFTER, MarketReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.timeframe import TIMEFRAMES, micros
 from edgebook.engine.columns import EngineColumns, EngineConfig, EngineMemory, advance, events, reading
 from edgebook.engine.gates import BASE_GATES, flags_over
 from edgebook.market.bars import BarSeries, resample
-from edgebook.market.composite import CompositeMemory, cap_class, driver_members, extend_composite
+from edgebook.market.composite import (
+    MIN_BUCKET_POPULATION,
+    CompositeMemory,
+    cap_class,
+    dominance_of,
+    driver_members,
+    extend_composite,
+)
 from edgebook.market.regime import DriverTrack, RegimeTimeline
 from edgebook.ports import BarSource, Quote, TokenInfo
 
@@ -39,16 +46,21 @@ class _Line:
     memory: EngineMemory | None = None
     chunks: list[EngineColumns] = field(default_factory=list)
     before: int = 0
+    eventful: bool = False
 
-    def extend(self, bars: BarSeries, config: EngineConfig) -> EngineColumns | None:
+    def extend(self, bars: BarSeries, config: EngineConfig) -> list[tuple[int, int]]:
+        """Take the next bars; returns (close time, events) of those that anything can follow from."""
         if not len(bars):
-            return None
+            return []
         columns, self.memory = advance(self.memory, bars, config=config)
         self.bars.append(bars)
         self.chunks.append(columns)
         if len(self.chunks) > 2:
             self.before += len(self.chunks.pop(0))
-        return columns
+        found = events(columns, after=self.eventful)
+        self.eventful = bool(found[-1] & ~np.uint8(AFTER))
+        at = np.flatnonzero(found)
+        return list(zip(columns.ts[at].tolist(), found[at].tolist(), strict=True))
 
     def find(self, now: int) -> MarketReading | None:
         for columns in reversed(self.chunks):
@@ -88,6 +100,7 @@ class Tape:
         start: first moment at which anything is decided; bars before it are history (up to 1,000 per timeframe).
         chunk_days: days read ahead at a time; None reads a finite source whole.
         config: switches of the engine for the traded tokens; regime drivers have their own.
+        normalise_h: scale the horizon weights of appetite to the same sum on every timeframe (trading.md 3.2).
     """
 
     def __init__(
@@ -99,6 +112,7 @@ class Tape:
         start: int | None = None,
         chunk_days: int | None = None,
         config: EngineConfig | None = None,
+        normalise_h: bool = False,
     ) -> None:
         self._config = config or EngineConfig()
         self.source, self.base = source, source.base_timeframe
@@ -121,7 +135,7 @@ class Tape:
         self._prices = {symbol: _Prices() for symbol in self.symbols}
         self._lines = {(symbol, tf): _Line() for symbol in self.symbols for tf in self.timeframes}
         self._due: dict[str, dict[int, list[tuple[str, int]]]] = {tf: {} for tf in self.timeframes}
-        self._drivers = _Drivers(source, drivers, self.symbols, self.tokens, self.timeframes)
+        self._drivers = _Drivers(source, drivers, self.symbols, self.tokens, self.timeframes, normalise_h=normalise_h)
 
     @property
     def loaded_until(self) -> int:
@@ -208,25 +222,27 @@ class Tape:
             chunk[symbol] = bars
             self._prices[symbol].extend(bars)
             for timeframe in self.timeframes:
-                self._extend(symbol, timeframe, bars)
+                self._extend(symbol, timeframe, bars, until)
         self._drivers.extend(chunk, begin, until)
 
-    def _extend(self, symbol: str, timeframe: str, base: BarSeries) -> None:
+    def _extend(self, symbol: str, timeframe: str, base: BarSeries, until: int) -> None:
         oldest = self.start - BACKFILL_BARS * micros(timeframe)
-        columns = self._lines[symbol, timeframe].extend(
-            resample(base.slice(oldest, 1 << 62), timeframe)[0], self._config
-        )
-        if columns is None:
-            return
+        bars, _ = resample(base.slice(oldest, 1 << 62), timeframe, until=until)
         due = self._due[timeframe]
-        found = events(columns)
-        at = np.flatnonzero(found)
-        for ts, bits in zip(columns.ts[at].tolist(), found[at].tolist(), strict=True):
+        for ts, bits in self._lines[symbol, timeframe].extend(bars, self._config):
             due.setdefault(ts, []).append((symbol, bits))
 
 
 class _Drivers:
-    """Regime drivers: indices of the universe, run through the same engine on each horizon (trading.md 3.2)."""
+    """Regime drivers: indices of the universe, run through the same engine on each horizon (trading.md 3.2).
+
+    A driver exists on a horizon as far as its own members have bars fine enough for it; what other members lack takes
+    nothing from it. Dominances (``BTC.D``, ``USDT.D``) are drivers where there are bars of them; no index and no trade
+    sees them.
+
+    Raises:
+        InputError: a dominance stands among the symbols to trade.
+    """
 
     def __init__(
         self,
@@ -235,19 +251,27 @@ class _Drivers:
         symbols: Sequence[str],
         tokens: Mapping[str, TokenInfo],
         timeframes: Sequence[str],
+        *,
+        normalise_h: bool = False,
     ) -> None:
         self._sources: dict[str, BarSource] = dict.fromkeys(extra.symbols, extra) if extra else {}
         self._sources |= dict.fromkeys(source.symbols, source)
-        self._traded = set(symbols)
-        classes = {s: cap_class(tokens[s].mcap_usd if s in tokens else None) for s in self._sources}
+        percentages = [symbol for symbol in symbols if dominance_of(symbol)]
+        if percentages:
+            raise InputError(
+                f"{percentages[0]} is a dominance, no token, and cannot be traded; put its bars among the regime bars",
+                stage="market",
+            )
+        classes = {
+            s: cap_class(tokens[s].mcap_usd if s in tokens else None) for s in self._sources if not dominance_of(s)
+        }
         finest = min(timeframes, key=TIMEFRAMES.index)
         horizons = {"macro": "1d", "meso": "1h"}
         if micros(finest) <= micros("15m"):
             horizons["micro"] = finest
-        steps = [micros(s.base_timeframe) for s in {id(s): s for s in self._sources.values()}.values()]
-        self._horizons = {h: tf for h, tf in horizons.items() if all(micros(tf) % step == 0 for step in steps)}
-        self.timeline = RegimeTimeline(classes, self._horizons)
-        self._members = driver_members(classes, classes)
+        self._horizons = horizons
+        self.timeline = RegimeTimeline(classes, horizons, normalise_h=normalise_h)
+        self._members = driver_members(self._sources, classes)
         self._indices: dict[tuple[str, str], CompositeMemory] = {}
         self._memories: dict[tuple[str, str], EngineMemory] = {}
         self._started = False
@@ -260,20 +284,23 @@ class _Drivers:
                 first = begin if self._started else min(begin, source.span[0])
                 base[symbol] = source.bars(symbol, first, until)
         self._started = True
-        hourly = {s: resample(b, "1h")[0] for s, b in base.items() if micros("1h") % b.step == 0}
+        hourly = _resampled(base, "1h", until)
         self.timeline.extend(
-            {s: (b.close_ts, b.close) for s, b in hourly.items() if len(b)}, until // micros("1h") * micros("1h")
+            {s: (b.close_ts, b.close) for s, b in hourly.items() if len(b) and not dominance_of(s)},
+            until // micros("1h") * micros("1h"),
         )
         for horizon, timeframe in self._horizons.items():
-            series = hourly if timeframe == "1h" else {s: resample(b, timeframe)[0] for s, b in base.items()}
+            series = hourly if timeframe == "1h" else _resampled(base, timeframe, until)
             for driver, names in self._members.items():
-                self._run(driver, horizon, [series[s] for s in names if len(series[s])])
+                self._run(driver, horizon, [series[s] for s in names if s in series and len(series[s])])
 
     def _run(self, driver: str, horizon: str, series: list[BarSeries]) -> None:
         if not series:
             return
         key = (driver, horizon)
-        index, self._indices[key] = extend_composite(self._indices.get(key, CompositeMemory()), series, name=driver)
+        least = MIN_BUCKET_POPULATION if driver.startswith("bucket:") else 1
+        memory = self._indices.get(key, CompositeMemory())
+        index, self._indices[key] = extend_composite(memory, series, name=driver, min_members=least)
         columns, self._memories[key] = advance(self._memories.get(key), index, config=EngineConfig(bootstrap_s3=True))
         buy_signal, buy_flag = flags_over(columns, BASE_GATES)
         track = DriverTrack(
@@ -286,3 +313,9 @@ class _Drivers:
             columns["trim_flag"].astype(bool),
         )
         self.timeline.extend_driver(driver, horizon, track)
+
+
+def _resampled(base: Mapping[str, BarSeries], timeframe: str, until: int) -> dict[str, BarSeries]:
+    """The series that have bars fine enough for ``timeframe``, on it."""
+    fit = {symbol: bars for symbol, bars in base.items() if micros(timeframe) % bars.step == 0}
+    return {symbol: resample(bars, timeframe, until=until)[0] for symbol, bars in fit.items()}

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 
 import numpy as np
 import pytest
 
 from edgebook.domain.errors import EngineError
-from edgebook.domain.reading import MarketReading
-from edgebook.engine.columns import EngineConfig, advance, interesting, reading
+from edgebook.domain.reading import AFTER, MarketReading
+from edgebook.engine.columns import EngineConfig, advance, events, reading
 from edgebook.market.bars import BarSeries
 from edgebook.market.indicators import indicators
 from edgebook.market.levels import levels_at, levels_over
@@ -267,18 +266,26 @@ def test_a_first_dip_is_taken_once_per_trend(run):
     assert fired > 0
 
 
-def test_interesting_bars_miss_nothing(run):
+def test_events_miss_nothing(run):
     """Every bar anything can follow from is marked, and the bar after it; nothing before there is a state."""
     _, columns, readings, _ = run
-    marks = interesting(columns)
+    marks = events(columns) != 0
     for before, r, marked in zip(readings, readings[1:], marks[1:], strict=False):
-        wanted = r.warm and (might_matter(r) or might_matter(before))
+        wanted = r.warm and (might_matter(r) or (before.warm and might_matter(before)))
         assert bool(marked) == wanted, r.bar_index
     assert 0.05 < marks.mean() < 0.7
-    kept = columns.take(marks)
-    assert [repr(reading(kept, i)) for i in range(len(kept))] == [
-        repr(r) for r, m in zip(readings, marks, strict=True) if m
-    ]
+
+
+@pytest.mark.parametrize("chunk", [1, 24, 500])
+def test_events_are_the_same_in_chunks(run, chunk):
+    """The bar after an event is marked even where a chunk ends between the two."""
+    _, columns, _, _ = run
+    parts, after = [], False
+    for start in range(0, len(columns), chunk):
+        found = events(columns.rows(start, min(len(columns), start + chunk)), after=after)
+        after = bool(found[-1] & ~np.uint8(AFTER))
+        parts.append(found)
+    np.testing.assert_array_equal(np.concatenate(parts), events(columns))
 
 
 def might_matter(r):
@@ -307,17 +314,6 @@ def test_a_reading_is_an_ordinary_frozen_value(run):
         columns["emma60"]
 
 
-def test_the_payload_is_json_and_says_null_where_nothing_is_known(run):
-    """No NaN reaches a strand."""
-    _, _, readings, _ = run
-    for r in (readings[0], readings[400], readings[1500], readings[-1]):
-        payload = json.loads(json.dumps(r.to_dict(), allow_nan=False))
-        assert payload["state"] == r.state
-        assert payload["ts"] == r.ts
-    assert readings[0].to_dict()["atr"] is None
-    assert readings[0].to_dict()["scores"] == {"ts": None, "ox": None, "dx": None, "edx": None, "ti": None}
-
-
 def test_missing_bars_are_counted_and_marked():
     """A hole is a number on the next bar; more than three missing bars are worth a look even in S4."""
     bars = market(7, 600, drop=range(400, 405))
@@ -325,7 +321,7 @@ def test_missing_bars_are_counted_and_marked():
     later, _ = advance(memory, bars.rows(400, len(bars)))
     assert columns["gap_bars"].sum() == 0
     assert later["gap_bars"].tolist()[:2] == [5, 0]
-    assert interesting(later)[0]
+    assert events(later)[0]
 
 
 def test_bars_must_follow_the_memory():

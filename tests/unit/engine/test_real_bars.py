@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgebook.adapters.feeds.parquet import ParquetSource
-from edgebook.engine.columns import advance, interesting, reading
+from edgebook.engine.columns import advance, events, reading
 from edgebook.engine.gates import BASE_GATES, evaluate, flags_over
 from edgebook.market.bars import BarSeries, resample
 
@@ -51,7 +51,7 @@ def test_a_hole_of_ten_months_is_seen_and_survived(load):
     gaps = np.asarray(columns["gap_bars"])
     at = int(gaps.argmax())
     assert gaps[at] == 7467
-    assert interesting(columns)[at]
+    assert events(columns)[at]
     assert np.asarray(columns["bar_index"])[-1] == len(bars) - 1
 
 

@@ -8,12 +8,12 @@ import pickle
 
 import numpy as np
 import pytest
+from tests.properties.test_engine_laws import market
 
 from edgebook.domain.errors import EngineError
 from edgebook.engine.columns import EngineConfig, advance, reading
 from edgebook.engine.machine import SCORES
 from edgebook.engine.stream import EngineStream
-from tests.properties.test_engine_laws import market
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,9 @@ def test_a_memory_given_or_taken_does_not_move_with_the_stream(bars):
         ({"ts_open": 999_000_000_001}, "multiple of"),
         ({"close": -1.0}, "positive"),
         ({"high": math.nan}, "positive"),
+        ({"close": math.nan}, "positive"),
+        ({"open": math.nan}, "positive"),
+        ({"low": math.nan}, "positive"),
         ({"low": 1e9}, "low <= open"),
         ({"high": math.inf}, "finite"),
         ({"volume": -1.0}, "volume"),

@@ -107,12 +107,26 @@ class ParquetSource:
 
     def _load(self, symbol: str) -> BarSeries:
         if symbol not in self._series:
-            path = self._files[symbol]
-            columns = _checked(path, _read(path), self._timeframe)
-            volume = columns["volume"] / columns["close"] if self._volume_unit == "quote" else columns["volume"]
-            ts, opened, high, low, close = (columns[name] for name in ("timestamp", *_PRICES))
-            self._series[symbol] = BarSeries(symbol, self._timeframe, ts, opened, high, low, close, volume)
+            self._series[symbol] = read_bar_file(self._files[symbol], volume_unit=self._volume_unit)
         return self._series[symbol]
+
+
+def read_bar_file(path: Path, *, volume_unit: str = "base") -> BarSeries:
+    """All bars of one ``SYMBOL-<timeframe>.parquet`` file, whatever lies beside it.
+
+    Raises:
+        InputError: a name of another form, or no such file.
+        MarketDataError: no Parquet, or a bad row; names file, row (from 1) and field.
+    """
+    match = _NAME.fullmatch(path.name)
+    if match is None or match["timeframe"] not in TIMEFRAMES:
+        raise InputError(f"{path}: not SYMBOL-<timeframe>.parquet; timeframes are {', '.join(TIMEFRAMES)}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give one SYMBOL-<timeframe>.parquet")
+    columns = _checked(path, _read(path), match["timeframe"])
+    volume = columns["volume"] / columns["close"] if volume_unit == "quote" else columns["volume"]
+    ts, opened, high, low, close = (columns[name] for name in ("timestamp", *_PRICES))
+    return BarSeries(match["symbol"], match["timeframe"], ts, opened, high, low, close, volume)
 
 
 def _bar_files(directory: Path, symbols: Sequence[str] | None) -> tuple[dict[str, Path], str]:

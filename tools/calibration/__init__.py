@@ -1,0 +1,1 @@
+"""How the engine behaves on recorded bars: measuring, comparing policies, plotting, and the page that says so."""
