@@ -28,6 +28,7 @@ app = typer.Typer(
 Db = Annotated[str | None, typer.Option("--db", help="Database URL; default sqlite:///edgebook.db or EDGEBOOK_DB.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Config = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.")]
+Curators = Annotated[str | None, typer.Option(help="Registry of curators, a TOML or JSON file.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -52,6 +53,7 @@ def run(
     timeframes: Annotated[str | None, typer.Option(help="Comma-separated, e.g. 1h,4h.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated market.")] = None,
     port: Annotated[int | None, typer.Option(help="Loopback port of the ingress; 0 picks one.")] = None,
+    curators: Curators = None,
     db: Db = None,
     settings: Config = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live screen.")] = False,
@@ -60,7 +62,8 @@ def run(
     from edgebook.cli.watch import watch_run
     from edgebook.runtime.settings import load_settings
 
-    chosen = load_settings(settings, feed=feed, speed=speed, timeframes=timeframes, seed=seed, port=port, db=db)
+    given = {"feed": feed, "speed": speed, "timeframes": timeframes, "seed": seed, "port": port, "db": db}
+    chosen = load_settings(settings, **given, curators=curators)
     watch_run(chosen, signals=signals, regime_bars=regime_bars, until=until, plain=plain or not sys.stdout.isatty())
 
 
@@ -74,10 +77,15 @@ def backtest(
     end: Annotated[str | None, typer.Option("--to", help="Last moment, ISO.")] = None,
     learning: Annotated[str, typer.Option(help="on, off or both.")] = "on",
     seed: Annotated[int | None, typer.Option(help="Seed; recorded in the settings.")] = None,
+    curators: Curators = None,
     db: Annotated[str | None, typer.Option("--db", help="Database URL; default a temporary one.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory for report.json, trades.csv and equity.png.")
+        Path | None,
+        typer.Option("--out", help="Folder for report.html, report.json, tables and plots, or for lookahead.json."),
     ] = None,
+    check_lookahead: Annotated[
+        bool, typer.Option("--check-lookahead", help="Ask instead whether anything looks ahead; exit code 1 if so.")
+    ] = False,
     settings: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,9 +98,18 @@ def backtest(
         raise InputError(f"--learning must be on, off or both, was {learning!r}")
     if learning == "both" and db is not None:
         raise InputError("--learning both makes two runs and keeps neither; leave --db out")
-    given = {"timeframes": timeframes, "seed": seed}
+    given = {"timeframes": timeframes, "seed": seed, "curators": curators}
     spans = (moment(begin, "--from"), moment(end, "--to"))
     arms = {"on": True, "off": False}
+    if check_lookahead:
+        from edgebook.cli.show_lookahead import check, show_lookahead
+
+        if learning == "both" or db is not None:
+            raise InputError("--check-lookahead makes several runs and keeps none; leave --learning both and --db out")
+        chosen = given | {"learning_enabled": arms[learning]}
+        analysed = check(bars, signals, regime_bars, chosen, spans, out, settings, quiet=as_json)
+        typer.echo(json.dumps(analysed, sort_keys=True)) if as_json else show_lookahead(analysed)
+        raise typer.Exit(0 if analysed["clean"] else 1)
     results = {
         arm: walk(
             bars,
@@ -101,7 +118,7 @@ def backtest(
             given | {"learning_enabled": arms[arm]},
             spans,
             db,
-            out if learning != "both" else None,
+            out / arm if out is not None and learning == "both" else out,
             settings,
             quiet=as_json,
         )
@@ -112,30 +129,84 @@ def backtest(
 
 
 @app.command()
+def chart(
+    bars: Annotated[Path, typer.Option(help="One file SYMBOL-<tf>.parquet.")],
+    out: Annotated[Path, typer.Option(help="File to write: .html (with read-out and zoom) or .png.")],
+    begin: Annotated[str | None, typer.Option("--from", help="First moment drawn, ISO; earlier bars warm up.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last moment, ISO; later bars are not seen.")] = None,
+    timeframe: Annotated[str | None, typer.Option(help="Coarser timeframe to build first, e.g. 4h.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw recorded bars as the engine sees them: states, scores, flags, buy windows, levels."""
+    from edgebook.cli.chart import chart_lines, draw
+
+    found = draw(bars, out, (moment(begin, "--from"), moment(end, "--to")), timeframe)
+    typer.echo(json.dumps(found) if as_json else "\n".join(chart_lines(found)))
+
+
+@app.command()
+def bar(
+    bars: Annotated[Path, typer.Argument(help="One file SYMBOL-<tf>.parquet.")],
+    at: Annotated[str, typer.Option("--at", help="Moment, ISO: the last bar that had closed by then.")],
+    timeframe: Annotated[str | None, typer.Option(help="Coarser timeframe to build first, e.g. 4h.")] = None,
+) -> None:
+    """Everything the engine says of one recorded bar, and why each flag is as it is (JSON)."""
+    from edgebook.runtime.bar import explain_bar
+
+    when = moment(at, "--at")
+    assert when is not None
+    typer.echo(json.dumps(explain_bar(bars, when, timeframe), indent=2))
+
+
+@app.command()
 def inject(
     file: Annotated[str, typer.Argument(help="JSONL of social signals, or - for standard input.")],
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send social signals into the running system."""
-    from edgebook.runtime.ingress import post
+    """Send social signals into the running system; refused lines are named with their reason."""
+    from edgebook.runtime.ingress import numbered, post
 
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        lines = (sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")).split("\n")
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
-    lines = [line for line in text.splitlines() if line.strip()]
-    for number, line in enumerate(lines, 1):
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 text (byte {error.start}); signals are JSON lines") from error
+    for number, line in numbered(lines):
         try:
             json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{file}:{number}: not JSON ({error}); one JSON object per line is needed") from error
-    counts = post(_settings(db).db, lines) if lines else {"read": 0}
+    found = post(_settings(db).db, lines if numbered(lines) else ())
     if as_json:
-        typer.echo(json.dumps(counts, sort_keys=True))
-    else:
-        new, known, failed = (counts.get(name, 0) for name in ("applied", "skipped", "failed"))
-        typer.echo(f"{counts['read']} signals: {new} new, {known} known, {failed} to dead letters")
+        typer.echo(json.dumps(found, sort_keys=True))
+        return
+    typer.echo(
+        f"{found['read']} signals: {found['accepted']} new, {found['known']} known, "
+        f"{found['refused']} refused (dead letters)"
+    )
+    for one in found["refusals"]:
+        typer.echo(f"{file}:{one['line']}: {one['reason']}", err=True)
+
+
+@app.command("kill-switch")
+def kill_switch(
+    state: Annotated[str, typer.Argument(help="on: no new buys, exits go on. off: buys again.")],
+    channel: Annotated[
+        str, typer.Option(help="dm, strength or tuning: that channel's overrides are neutral instead.")
+    ] = "",
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop new buys of the running system, or the overrides of one learning channel; exits always go on."""
+    from edgebook.cli.show import show_kill_switch
+    from edgebook.runtime.ingress import post_turn
+
+    if state not in ("on", "off"):
+        raise InputError(f"kill-switch takes on or off, was {state!r}")
+    found = {"kill_switch": state, "channel": channel, **post_turn(_settings(db).db, state == "on", channel)}
+    typer.echo(json.dumps(found, sort_keys=True)) if as_json else show_kill_switch(found)
 
 
 @app.command()

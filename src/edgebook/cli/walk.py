@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgebook.domain.book import Trade
+from edgebook.domain.errors import InputError
 from edgebook.runtime import backtest as engine
 from edgebook.runtime import bootstrap
 from edgebook.runtime.settings import load_settings
@@ -29,6 +30,8 @@ def walk(
     quiet: bool,
 ) -> tuple[dict[str, Any], tuple[Trade, ...]]:
     """Run one backtest; without ``db`` in a temporary embedded database."""
+    if out is not None:
+        _make(out)
     with tempfile.TemporaryDirectory(prefix="edgebook-") as scratch:
         url = db or f"sqlite:///{scratch}/backtest.db"
         settings = load_settings(settings_file, **given, db=url, feed=f"parquet:{bars}")
@@ -50,3 +53,11 @@ def walk(
                 files = engine.write_files(uow, found, out, settings.starting_cash_usd)
                 found = {**found, "files": [str(f) for f in files]}
         return found, trades
+
+
+def _make(folder: Path) -> None:
+    """The folder of the report, made before the walk: a name that cannot be is said at once, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out was {folder}, which cannot be made a folder: {error.strerror}") from error
