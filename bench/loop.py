@@ -27,6 +27,8 @@ from edgebook.runtime import backtest as engine
 from edgebook.runtime import bootstrap
 from edgebook.runtime.settings import load_settings
 
+os.environ.setdefault("TQDM_DISABLE", "1")  # the peer draws a progress bar where tqdm is installed
+
 
 def ours(arguments: argparse.Namespace) -> tuple[int, float]:
     """Bars walked and seconds of one full backtest, database included."""
@@ -93,9 +95,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.bars is None and not _recorded(arguments):
-        sys.exit("loop: skipped, no bars: name a directory, or point EDGEBOOK_DATA at the recorded data")
+        print("loop: skipped, no bars: name a directory, or point EDGEBOOK_DATA at the recorded data", file=sys.stderr)
+        return
     if importlib.util.find_spec("backtesting") is None:
-        sys.exit("loop: skipped, the peer is missing: pip install -r bench/requirements.txt")
+        print("loop: skipped, the peer is missing: pip install -r bench/requirements.txt", file=sys.stderr)
+        return
     rates: dict[str, list[float]] = {"ours": [], "backtesting": []}
     for _ in range(arguments.rounds):
         for name, run in (("ours", ours), ("backtesting", peer)):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from tests.flow import world
@@ -14,7 +15,8 @@ from edgebook.learning.config import LearningConfig
 from edgebook.runtime import views
 from edgebook.runtime.bootstrap import trading_rules
 from edgebook.runtime.replay import rebuild
-from edgebook.runtime.report import report
+from edgebook.runtime.report.run import report
+from edgebook.trading.curators import evolve_curator
 
 ONLY_DM = set(DM_SCHEMA.dims) - set(PM_SCHEMA.dims)
 ONLY_PM = set(PM_SCHEMA.dims) - set(DM_SCHEMA.dims)
@@ -61,6 +63,78 @@ def test_no_packet_dies_between_signal_and_decision(flow):
     )
 
     assert {count for _, count in rows} == {1}
+
+
+def test_a_mention_that_asks_for_no_buy_is_kept_and_rejected(flow):
+    """F3: a signal strand without the tag dm_candidate, and a reject whose failed gate is intent_buy; buys have the
+    tag."""
+    rows = world.ask(
+        flow.path,
+        "SELECT json_extract(s.content, '$.intent') IN ('mention_only', 'mock'), s.tags LIKE '%dm_candidate%',"
+        " json_extract(d.content, '$.action'), instr(json_extract(d.content, '$.reasoning'), 'intent_buy') > 0"
+        " FROM ad_strands s JOIN ad_strands d ON d.causation_id = s.id AND d.kind = 'decision_lowcap'"
+        " WHERE s.kind = 'social_lowcap'",
+    )
+    silent = [row for row in rows if row[0]]
+
+    assert len(silent) >= 3
+    assert {row[1:] for row in silent} == {(0, "reject", 1)}
+    assert {row[1] for row in rows if not row[0]} == {1}
+
+
+def test_the_registry_is_in_the_log_and_in_the_book(flow):
+    """The first strand is what the registry says; the curator's row says it too, and counts its signals."""
+    first = world.ask(flow.path, "SELECT kind, content FROM ad_strands WHERE seq = 1")[0]
+    row = json.loads(world.ask(flow.path, "SELECT content FROM curators WHERE key = 'early'")[0][0])
+    others = world.ask(flow.path, "SELECT content FROM curators WHERE key <> 'early'")
+
+    assert first[0] == "curator_registered"
+    assert json.loads(first[1])["handles"] == row["handles"] == ["twitter:early"]
+    assert (row["status"], row["base_weight"], row["registered"]) == ("active", 0.7, 1)
+    assert row["signals"] > 0
+    assert {(json.loads(text)["status"], json.loads(text)["registered"]) for (text,) in others} == {("testing", 0)}
+
+
+CHANNEL = dict.fromkeys(("adding_to_position", "new_discovery"), (0.25, -0.10))
+CHANNEL |= dict.fromkeys(("research_positive", "comparison_highlighted", "other_positive"), (0.15, -0.05))
+CHANNEL |= {"mock": (-0.30, 0.50)}
+
+
+def intent_by_hand(said, score, now):
+    """Terms of trading.md 1.4 and 3.2 from (time, terms of its channel, curator) of each mention of a token."""
+    sums = [0.0, 0.0]
+    for terms in set(CHANNEL.values()):
+        parts = [2 ** (-(now - ts) / 3.6e9 / 72) * score[who] for ts, channel, who in said if channel == terms]
+        if parts:
+            level = min(1.0, sum(parts) / len(parts) * (1 + math.log(len(parts))) / 2)
+            sums = [total + level * term for total, term in zip(sums, terms, strict=True)]
+    return tuple(min(0.4, max(-0.4, total)) for total in sums)
+
+
+def test_the_intent_of_every_action_is_what_the_log_before_it_says(uow):
+    """Recomputed by hand from mentions and curators' scores up to each action: the same terms, and A and E hold them
+    (trading.md 9, row 19: what is produced is consumed)."""
+    said, curators, moved = {}, {}, []
+    for strand in uow.log.read(0):
+        payload = strand.payload
+        if strand.kind in ("social_lowcap", "curator_registered", "position_closed"):
+            who = payload.curator_id if strand.kind == "position_closed" else payload.curator
+            curators[who] = evolve_curator(curators.get(who), strand)
+        if strand.kind == "social_lowcap" and payload.intent in CHANNEL:
+            told = (strand.ts_event, CHANNEL[payload.intent], payload.curator)
+            said.setdefault(strand.symbol, []).append(told)
+        if strand.kind == "pm_action":
+            score = {name: curator.score for name, curator in curators.items()}
+            found = payload.reasons
+            wanted = intent_by_hand(said.get(strand.symbol, ()), score, strand.ts_event)
+            assert (found["intent_a"], found["intent_e"]) == pytest.approx(wanted, abs=1e-12)
+            snapshot = uow.snapshots.get(strand.regime_snapshot_id).content
+            assert (found["a_regime"], found["e_regime"]) == (snapshot["a_base"], snapshot["e_base"])
+            moved.append((found["intent_a"], payload.a_base - found["a_regime"]))
+
+    assert len(moved) > 100
+    assert sum(intent != 0 and change != 0 for intent, change in moved) > 50
+    assert all(change * intent >= 0 for intent, change in moved)
 
 
 def test_no_packet_dies_between_close_and_evidence(flow):

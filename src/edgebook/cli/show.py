@@ -138,15 +138,39 @@ def show_pairs(found: Mapping[str, Json]) -> None:
     console().print(table("", ("", ""), body))
 
 
+def show_kill_switch(found: Mapping[str, Json]) -> None:
+    """What the kill switch says now, and every protection that is on."""
+    where = f" for channel {found['channel']}: its overrides are" if found["channel"] else ":"
+    says = {
+        ("on", False): "no new buys; exits, trims and emergency exits go on",
+        ("off", False): "buys are allowed again",
+        ("on", True): "neutral",
+        ("off", True): "in force again",
+    }[found["kill_switch"], bool(found["channel"])]
+    out, already = console(), "" if found["changed"] else " (it was so already)"
+    out.print(f"kill switch {found['kill_switch']}{where} {says}{already}")
+    for one in found["in_force"]:
+        until = one["until"] or "lifted"
+        out.print(f"in force: {one['reason']} for {one['scope']} since {one['since']}, until {until}")
+
+
 def show_report(found: Mapping[str, Json]) -> None:
-    """A backtest's report; with two arms, both and the uplift."""
+    """A backtest's report: counts, then the figures of its trades and what they say; with two arms, both and the
+    uplift."""
+    from edgebook.runtime.report.text import findings, headlines
+
+    arms = {f"learning {arm}": found[arm] for arm in ("on", "off")} if "uplift" in found else {"": found}
+    for name, arm in arms.items():
+        if name:
+            console().print(f"[bold]{name}[/bold]")
+        show_pairs({key: value for key, value in arm.items() if key not in ("metrics", "settings")})
+        metrics = arm["metrics"]
+        body = [(item.name, item.value, item.verdict, item.note) for item in headlines(metrics)]
+        console().print(table("", ("figure", "value", "against zero", ""), body))
+        for sentence in findings(metrics):
+            console().print(sentence)
     if "uplift" in found:
-        for arm in ("on", "off"):
-            console().print(f"[bold]learning {arm}[/bold]")
-            show_pairs(found[arm])
-        show_pairs(found["uplift"])
-    else:
-        show_pairs(found)
+        show_pairs({"uplift of learning": found["uplift"]})
 
 
 def show_trace(found: Mapping[str, Json]) -> None:

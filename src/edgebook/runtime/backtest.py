@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
+
 from edgebook.domain.errors import InputError
-from edgebook.ports import Store, UnitOfWork
+from edgebook.domain.strands import Strand
+from edgebook.ports import Store
 from edgebook.runtime import bootstrap
-from edgebook.runtime.report import Tally, report
+from edgebook.runtime.market import Tape
+from edgebook.runtime.report.equity import Journal, daily_equity
+from edgebook.runtime.report.files import write_files as write_files
+from edgebook.runtime.report.run import Tally, report
+from edgebook.runtime.report.trades import trade_report
 from edgebook.runtime.scheduler import run_simulated
-from edgebook.runtime.settings import Settings
+from edgebook.runtime.settings import MACHINE_FACTS, Settings
 from edgebook.runtime.system import System
 
 Progress = Callable[[float], None]
@@ -52,15 +59,45 @@ def backtest(
             )
         if system.tape.end <= system.tape.start:
             raise InputError("no bars between --from and --to", stage="backtest")
-        tally = Tally()
-        system.desk.listener = tally.add
+        tally, journal = Tally(), Journal()
+
+        def listen(strand: Strand) -> None:
+            tally.add(strand)
+            journal.add(strand)
+
+        system.desk.listener = listen
         run_simulated(system, system.tape.end, _watch(system, progress) if progress else None)
         wall = time.perf_counter() - began
         bars = sum(
             system.tape.bars_count(s, tf, system.clock) for s in system.tape.symbols for tf in system.tape.timeframes
         )
         found = report(system.desk.uow, bars=bars, wall_s=wall, starting_cash=settings.starting_cash_usd, tally=tally)
-        return {**found, "dropped_timeframes": list(system.tape.dropped)}
+        return {
+            **found,
+            "dropped_timeframes": list(system.tape.dropped),
+            "metrics": _metrics(system, journal, settings),
+            "settings": {
+                "settings_hash": settings.settings_hash,
+                **settings.model_dump(mode="json", exclude=MACHINE_FACTS),
+            },
+        }
+
+
+def _metrics(system: System, journal: Journal, settings: Settings) -> dict[str, Any]:
+    """The trade report of a finished walk, marked to market on its own tape."""
+    tape, end = system.tape, system.clock
+    equity = daily_equity(journal, tape.mark, tape.start, end, Decimal(settings.starting_cash_usd))
+    trades = list(system.desk.uow.trades.values())
+    rng = np.random.default_rng(settings.seed)
+    return trade_report(trades, journal, equity, list(_held(tape, end)), rng)
+
+
+def _held(tape: Tape, end: int) -> Iterator[float]:
+    """What each token would have returned, bought at its first price and held to its last, without costs."""
+    for symbol in tape.symbols:
+        first, last = tape.quote(symbol, tape.start, end), tape.mark(symbol, end)
+        if first is not None and last is not None:
+            yield last / first.price - 1.0
 
 
 def _watch(system: System, progress: Progress) -> Callable[[System, int], bool]:
@@ -75,58 +112,3 @@ def _watch(system: System, progress: Progress) -> Callable[[System, int], bool]:
         return True
 
     return watch
-
-
-def write_files(uow: UnitOfWork, found: dict[str, Any], directory: Path, starting_cash: float) -> list[Path]:
-    """Write ``report.json``, ``trades.csv`` and ``equity.png`` into ``directory``; returns what was written."""
-    import csv
-    import json
-
-    directory.mkdir(parents=True, exist_ok=True)
-    files = [directory / name for name in ("report.json", "trades.csv", "equity.png")]
-    files[0].write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
-    trades = sorted(uow.trades.values(), key=lambda t: (t.closed_at, t.trade_id))
-    names = (
-        "trade_id",
-        "symbol",
-        "timeframe",
-        "curator_id",
-        "opened_at",
-        "closed_at",
-        "invested_usd",
-        "pnl_usd",
-        "fees_usd",
-        "roi",
-        "rr",
-        "exit_reason",
-        "actions",
-    )
-    with files[1].open("w", newline="") as out:
-        writer = csv.writer(out)
-        writer.writerow(names)
-        writer.writerows([getattr(t, name) for name in names] for t in trades)
-    _plot(files[2], [t.closed_at for t in trades], [float(t.pnl_usd) for t in trades], starting_cash)
-    return files
-
-
-def _plot(path: Path, closed: list[int], pnl: list[float], starting_cash: float) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    equity = starting_cash + np.cumsum(pnl)
-    peak = np.maximum.accumulate(np.r_[starting_cash, equity])[1:]
-    times = np.array(closed, dtype="datetime64[us]")
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    top.step(times, equity, where="post", color="#1f5fa8", lw=1.2)
-    top.axhline(starting_cash, color="#999", lw=0.7)
-    top.set_ylabel("realised equity, USD")
-    top.set_title(f"{len(pnl)} closed trades")
-    bottom.fill_between(
-        times, 100 * (equity / peak - 1) if len(equity) else [], 0, step="post", color="#b5483a", alpha=0.6, lw=0
-    )
-    bottom.set_ylabel("drawdown, %")
-    figure.savefig(path, dpi=120)
