@@ -14,6 +14,8 @@ from edgebook.domain.book import ZERO, Account, Decision, Order, PmMemory, Posit
 from edgebook.domain.errors import EdgebookError, PortError
 from edgebook.domain.evidence import ConfigRow, ConfigVersion, DeadLetter, FamilyFit, Lesson, split_family
 from edgebook.domain.ids import stable_id
+from edgebook.domain.mentions import token_key
+from edgebook.domain.protection import BOOK, CHANNEL, PATTERN, Protection, ProtectionChanged, token_scope
 from edgebook.domain.regime import Regime
 from edgebook.domain.strands import (
     ConfigChanged,
@@ -29,9 +31,12 @@ from edgebook.domain.values import replace
 from edgebook.learning.config import LearningConfig
 from edgebook.learning.lessons import FamilyInput
 from edgebook.overrides.history import ConfigHistory
-from edgebook.ports import Broker, MarketReader, TokenInfo, UnitOfWork
-from edgebook.projections import project
-from edgebook.trading.position import position_id
+from edgebook.ports import Broker, MarketReader, TokenInfo, TokenResolver, UnitOfWork
+from edgebook.projections import project, refold_protections
+from edgebook.trading.curators import addresses
+from edgebook.trading.intents import intent_of
+from edgebook.trading.position import position_id, usd
+from edgebook.trading.protections import OPEN, Guard, guard_of, scopes_of
 from edgebook.trading.risk import BookView
 from edgebook.trading.rules import TradingRules
 from edgebook.trading.settle import restless
@@ -71,6 +76,7 @@ class Desk:
         tokens: token table; empty when there is none.
         rules, learning: frozen numbers of trading and learning.
         learning_on: whether overrides may act (False: every channel is neutral, evidence is still gathered).
+        resolver: finds the token a message means; None takes messages at their word.
     """
 
     def __init__(
@@ -83,7 +89,9 @@ class Desk:
         learning: LearningConfig,
         *,
         learning_on: bool = True,
+        resolver: TokenResolver | None = None,
     ) -> None:
+        self.resolver = resolver
         self.uow, self.market, self.broker, self.tokens = uow, market, broker, tokens
         self.rules, self.learning = rules, learning
         off = () if learning_on else ("dm", "strength", "tuning")
@@ -96,21 +104,29 @@ class Desk:
         self._watched: dict[tuple[str, str], str] = {}
         self._holding: dict[str, None] = {}
         self._dormant: set[str] = set()
+        self._addresses: dict[str, str] = {}
+        self._barred: set[str] = set()
+        self._unreviewed: set[str] = set()
         self._stirred = {"pattern_scope_aggregator", *_NEXT, *(job for jobs in _NEXT.values() for job in jobs)}
         self._view_at = -1
         self._nav = self._cost = ZERO
         self._costs: dict[str, Decimal] = {}
+        refold_protections(uow)
         self.reset()
 
     def reset(self) -> None:
         """Derive history and indices from the tables anew: at the start, and after a failed job was undone."""
         versions = sorted(self.uow.config_versions.values(), key=lambda v: v.version)
-        self.history = ConfigHistory.from_versions(versions, neutral_channels=self._off)
+        rows = list(self.uow.protections.values())
+        self._barred = {row.scope for row in rows if row.blocks}
+        self._unreviewed = {BOOK, *(row.scope for row in rows)}
+        self.history = ConfigHistory.from_versions(versions, neutral_channels=self._neutral())
         self.orders = {o.client_id: o for o in self.uow.orders.values() if o.status == "planned"}
         for index in (self.attention, self._watched, self._holding, self._dormant):
             index.clear()
         for position in self.uow.positions.values():
             self._notice(position)
+        self._addresses = addresses(self.uow.curators.values())
         self._view_at = -1
 
     # -- the log and its projections
@@ -127,8 +143,11 @@ class Desk:
             self.listener(strand)
             if strand.position_id:
                 self._follow(strand)
+            if strand.kind == "curator_registered":
+                self._addresses = addresses(self.uow.curators.values())
             if strand.kind in AGGREGATED:
                 self._stirred.add("pattern_scope_aggregator")
+            self._mind(strand)
 
     def strand(self, payload: JobCompleted | ConfigChanged, now: int, *key: str | int) -> Strand:
         """A strand of the system itself, with an id made of its kind and ``key``."""
@@ -163,6 +182,27 @@ class Desk:
         """Keep the regime snapshot that strands refer to."""
         if self.uow.snapshots.get(regime.snapshot_id) is None:
             self.uow.snapshots.put(RegimeSnapshot(regime.snapshot_id, regime.ts, dict(regime.snapshot)))
+
+    # -- who says what
+
+    def curator_id(self, address: str) -> str:
+        """The registry's id of a ``platform:handle``; what is none of the registry's stands for itself."""
+        return self._addresses.get(address, address)
+
+    def answered(self, positions: Mapping[str, Position]) -> dict[str, Strand]:
+        """Per timeframe the newest signal a position answers to, or will once it has closed."""
+        found = {}
+        for timeframe, position in positions.items():
+            decision = self.decision(position.pending_decision_id or position.decision_id)
+            signal = self.uow.log.get(decision.signal_id) if decision else None
+            if signal is not None:
+                found[timeframe] = signal
+        return found
+
+    def intent(self, position: Position, now: int) -> tuple[float, float]:
+        """What the mentions of a position's token add to A and E at ``now`` (trading.md 1.4)."""
+        row = self.uow.intents.get(token_key(position.chain, position.contract))
+        return intent_of(row, self.uow.curators.get, now)
 
     # -- positions and orders
 
@@ -205,21 +245,15 @@ class Desk:
         """Open orders in the order they were planned."""
         return list(self.orders.values())
 
+    def nav(self, now: int) -> Decimal:
+        """Value of the book at ``now``: cash, and what is held at mark (at cost where there is no mark), USD to
+        1e-6."""
+        self._value(now)
+        return usd(self._nav)
+
     def book_view(self, position: Position, now: int) -> BookView:
         """Money as the risk caps see it at ``now`` (trading.md 3.6)."""
-        account = self.uow.accounts.get(self.rules.book) or self.opening
-        if self._view_at != now:
-            self._view_at = now
-            self._costs = {}
-            nav = account.cash_usd
-            for ident in self._holding:
-                held = self.position(ident)
-                mark = self.market.mark(held.symbol, now)
-                ledger = held.ledger
-                nav += ledger.quantity * Decimal(repr(mark)) if mark is not None else ledger.cost
-                self._costs[held.contract] = self._costs.get(held.contract, ZERO) + ledger.cost
-            self._nav = nav
-            self._cost = sum(self._costs.values(), ZERO)
+        account = self._value(now)
         reserved, own, token = ZERO, ZERO, ZERO
         for order in self.orders.values():
             if order.notional_usd is not None:
@@ -234,6 +268,64 @@ class Desk:
             open_cost_position=position.ledger.cost,
             reserved=own,
         )
+
+    def _value(self, now: int) -> Account:
+        """The account, and what the book holds valued at ``now``; once per moment, and after each order."""
+        account = self.uow.accounts.get(self.rules.book) or self.opening
+        if self._view_at != now:
+            self._view_at = now
+            self._costs = {}
+            nav = account.cash_usd
+            for ident in self._holding:
+                held = self.position(ident)
+                mark = self.market.mark(held.symbol, now)
+                ledger = held.ledger
+                nav += ledger.quantity * Decimal(repr(mark)) if mark is not None else ledger.cost
+                self._costs[held.contract] = self._costs.get(held.contract, ZERO) + ledger.cost
+            self._nav = nav
+            self._cost = sum(self._costs.values(), ZERO)
+        return account
+
+    # -- protections
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether some protection may have to go on or off now."""
+        return bool(self._unreviewed or self._barred or self.rules.protections.watches_nav)
+
+    def to_review(self) -> list[Protection]:
+        """Rows to look at now: all of them after the start, then what is barred, the book, and what has closed."""
+        scopes = self._unreviewed | self._barred
+        if self.rules.protections.watches_nav:
+            scopes.add(BOOK)
+        self._unreviewed = set()
+        return [self.protection(scope) for scope in sorted(scopes)]
+
+    def protection(self, scope: str) -> Protection:
+        """What is known of one scope."""
+        return self.uow.protections.get(scope) or Protection(scope)
+
+    def guard(self, position: Position) -> Guard:
+        """What forbids buys of the position's token now."""
+        if not self._barred:
+            return OPEN
+        table = self.uow.protections
+        token = table.get(token_scope(position.chain, position.contract))
+        return guard_of(table.get(BOOK), token, table.values(PATTERN))
+
+    def _mind(self, strand: Strand) -> None:
+        """Keep the indices of protections true; a channel becomes neutral, or itself again, at once."""
+        if isinstance(strand.payload, ProtectionChanged):
+            scope = strand.payload.scope
+            (self._barred.add if self.protection(scope).blocks else self._barred.discard)(scope)
+            if scope.startswith(CHANNEL):
+                self.history = self.history.with_neutral(self._neutral())
+        elif strand.kind == "position_closed" and self.rules.protections.watches_trades:
+            self._unreviewed.update(scopes_of(strand))
+
+    def _neutral(self) -> tuple[str, ...]:
+        switched = sorted(s.removeprefix(CHANNEL) for s in self._barred if s.startswith(CHANNEL))
+        return (*self._off, *switched)
 
     @property
     def has_dormant(self) -> bool:

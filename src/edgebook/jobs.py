@@ -11,26 +11,28 @@ rows). No rule lives here. All of a job's writes belong to one transaction; runn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from edgebook.desk import AGGREGATED, Desk
-from edgebook.domain.errors import EdgebookError, TradingError
+from edgebook.domain.errors import EdgebookError, InputError, TradingError
 from edgebook.domain.evidence import ConfigVersion, FamilyFit, StatRow, Watermark, family_key
 from edgebook.domain.ids import stable_id
 from edgebook.domain.pattern import EPISODE_PATTERN, Pattern
 from edgebook.domain.scope import root_key
-from edgebook.domain.strands import ConfigChanged, JobCompleted, PositionClosed, SocialLowcap
+from edgebook.domain.strands import ConfigChanged, CuratorRegistered, JobCompleted, PositionClosed, SocialLowcap
 from edgebook.domain.timeframe import micros
 from edgebook.learning.aggregate import aggregate
 from edgebook.learning.lessons import Built, build_lessons, due
 from edgebook.learning.materialize import materialize
 from edgebook.learning.tuning import build_tuning, tuning_due
+from edgebook.trading.curators import registration_strand
 from edgebook.trading.decision import awake_strand, decide, signal_cap_class
 from edgebook.trading.outcome import HINDSIGHT_BARS, NEAR_ENTRY_BARS, hindsight
+from edgebook.trading.protections import review, switch
 from edgebook.trading.settle import closure, fill
-from edgebook.trading.signals import parse_signal, signal_strand
+from edgebook.trading.signals import ACCEPTED, REFUSED, Receipt, parse_signal, receive, signal_strand
 from edgebook.trading.tick import TickInput, tick
 
 Counts = dict[str, int]
@@ -42,22 +44,41 @@ ENTRY_MARGIN_BARS = 11
 # ----------------------------------------------------
 
 
-def ingest_signal(desk: Desk, line: str, now: int) -> Counts:
-    """Write one social signal into the log; a line that is not a signal goes to dead letters (trading.md 1.3)."""
-    try:
-        strand = signal_strand(parse_signal(line, tokens=desk.tokens or None), now)
-        new = desk.uow.log.get(strand.id) is None
-        if new:
+def register_curators(desk: Desk, registry: Iterable[CuratorRegistered], now: int) -> Counts:
+    """Write what the registry file says of each curator into the log, where the book does not know just that yet; at
+    the start (trading.md 1.1)."""
+    counts = {"read": 0, "applied": 0}
+    for entry in registry:
+        counts["read"] += 1
+        strand = registration_strand(entry, desk.uow.curators.get(entry.curator), now)
+        if strand is not None:
             desk.record([strand])
+            counts["applied"] += 1
+    return counts
+
+
+def ingest_signal(desk: Desk, line: str, now: int) -> Receipt:
+    """Write one social signal into the log, once; what is no signal, or says otherwise than it did when it was
+    delivered before, goes to dead letters (trading.md 1.3)."""
+    try:
+        signal = parse_signal(line, resolve=desk.resolver.resolve if desk.resolver else None)
+        strand = signal_strand(signal.by(desk.curator_id(signal.payload.handle)), now)
+
+        receipt = receive(desk.uow.log.get(strand.id), strand)
+
+        if receipt.status == ACCEPTED:
+            desk.record([strand])
+        elif receipt.status == REFUSED:
+            raise InputError(receipt.reason, correlation_id=strand.id)
     except EdgebookError as error:
         desk.bury(error, content=line, stage="ingest", now=now)
-        return {"read": 1, "failed": 1}
-    return {"read": 1, "applied": int(new), "skipped": int(not new)}
+        return Receipt(REFUSED, error.message)
+    return receipt
 
 
 def decision_maker(desk: Desk, now: int) -> Counts:
-    """Decide every signal after the watermark; decision, positions and watermark in one transaction (trading.md
-    1.7)."""
+    """Decide every signal after the watermark, also those that ask for no buy (a reject says so); decision, positions
+    and watermark in one transaction (trading.md 1.5, 1.7)."""
     counts = {"read": 0, "applied": 0, "failed": 0}
     mark = desk.watermark("decision_maker")
     for signal in desk.uow.log.read(mark, ["social_lowcap"]):
@@ -65,11 +86,13 @@ def decision_maker(desk: Desk, now: int) -> Counts:
         said = signal.payload
         assert isinstance(said, SocialLowcap)
         regime = desk.market.regime(desk.rules.timeframes[-1], signal_cap_class(said, desk.tokens), now)
+        positions = desk.positions_of(said.chain, said.contract)
         try:
             decided = decide(
                 signal,
                 curator=desk.uow.curators.get(said.curator),
-                positions=desk.positions_of(said.chain, said.contract),
+                positions=positions,
+                answered=desk.answered(positions),
                 regime=regime,
                 tokens=desk.tokens,
                 bars_count={tf: desk.market.bars_count(said.symbol, tf, now) for tf in desk.rules.timeframes},
@@ -87,6 +110,29 @@ def decision_maker(desk: Desk, now: int) -> Counts:
         mark = signal.seq
     desk.uow.watermarks.put(Watermark("decision_maker", mark, now))
     return counts
+
+
+def check_protections(desk: Desk, now: int) -> Counts:
+    """Turn protections on and off as the book stands at ``now``; they forbid buys and nothing else (trading.md 3.6)."""
+    rows, rules = desk.to_review(), desk.rules.protections
+    nav = desk.nav(now) if rules.watches_nav else None
+
+    told = review(rows, rules, now, nav)
+
+    desk.record(told)
+    return {"read": len(rows), "applied": len(told)}
+
+
+def turn_kill_switch(desk: Desk, scope: str, on: bool, now: int) -> Counts:
+    """An operator turns the kill switch of the book or of one channel; it stays so until it is turned back
+    (decisions 39)."""
+    row = desk.protection(scope)
+    nav = desk.nav(now) if row.block("drawdown") else None
+
+    told = switch(row, on, now, nav)
+
+    desk.record(told)
+    return {"read": 1, "applied": len(told)}
 
 
 def pm_core_tick(desk: Desk, timeframe: str, now: int) -> Counts:
@@ -112,6 +158,8 @@ def pm_core_tick(desk: Desk, timeframe: str, now: int) -> Counts:
                     bar_volume_usd=reading.volume * reading.price,
                     liquidity_usd=partial(desk.market.volume_24h_usd, position.symbol, now),
                     correlation_id=decision.signal_id if decision else "",
+                    guard=desk.guard(position),
+                    intent=desk.intent(position, now),
                 )
             )
             if result.memory is None:
@@ -173,6 +221,8 @@ def _close(desk: Desk, ident: str, reason: str, now: int, snapshot_id: str = "",
             regime_snapshot_id=snapshot_id,
         )
     )
+    if desk.unsettled:
+        check_protections(desk, now)
 
 
 # ---- LEARN: strands -> statistics -> lessons -> overrides

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
-from edgebook.domain.book import Account, Curator, Decision, Order, PmMemory, Position, RegimeSnapshot, Trade
+from edgebook.domain.book import (
+    Account,
+    Curator,
+    Decision,
+    Order,
+    PmMemory,
+    Position,
+    RegimeSnapshot,
+    TokenIntents,
+    Trade,
+)
 from edgebook.domain.evidence import (
     ConfigRow,
     ConfigVersion,
@@ -22,6 +32,8 @@ from edgebook.domain.evidence import (
     StatRow,
     Watermark,
 )
+from edgebook.domain.mentions import TokenMatch, TokenMention
+from edgebook.domain.protection import Protection
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.strands import Strand
@@ -99,7 +111,9 @@ class UnitOfWork(Protocol):
     trades: Table[Trade]
     decisions: Table[Decision]
     curators: Table[Curator]
+    intents: Table[TokenIntents]
     accounts: Table[Account]
+    protections: Table[Protection]
     snapshots: Table[RegimeSnapshot]
     observations: Table[Observation]
     stats: Table[StatRow]
@@ -164,12 +178,28 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """What the token table says of one symbol; market cap is a proxy in USD where known."""
+    """What the token table says of one symbol; market cap is a proxy in USD where known.
+
+    ``contract`` is the token's address on its chain; "" means that the symbol stands for it.
+    """
 
     symbol: str
     ticker: str
     chain: str
     mcap_usd: float | None = None
+    contract: str = ""
+
+
+class TokenResolver(Protocol):
+    """Who finds the one token a message means (trading.md 1.2)."""
+
+    def resolve(self, mention: TokenMention) -> TokenMatch:
+        """The token, with how it was found.
+
+        Raises:
+            InputError: no such token, or more than one that could be meant; one line with what would tell them apart.
+        """
+        ...
 
 
 class BarSource(Protocol):

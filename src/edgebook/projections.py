@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from edgebook.domain.book import Account
+from edgebook.domain.mentions import token_key
 from edgebook.domain.strands import (
+    CuratorRegistered,
     DecisionLowcap,
     OrderExpired,
     OrderFilled,
@@ -17,8 +19,10 @@ from edgebook.domain.strands import (
 from edgebook.ports import UnitOfWork
 from edgebook.trading.curators import evolve_curator
 from edgebook.trading.decision import decision_row
+from edgebook.trading.intents import evolve_intents
 from edgebook.trading.position import evolve, evolve_account
 from edgebook.trading.projections import evolve_order, trade_of
+from edgebook.trading.protections import evolve_protection, scopes_of
 
 POSITION_KINDS = frozenset(
     {
@@ -33,8 +37,11 @@ POSITION_KINDS = frozenset(
 )
 
 
+PROTECTION_KINDS = frozenset({"protection_changed", "nav_marked", "position_closed"})
+
+
 def project(uow: UnitOfWork, strand: Strand, opening: Account) -> None:
-    """Apply one appended strand to positions, orders, accounts, trades, decisions and curators.
+    """Apply one appended strand to positions, orders, accounts, trades, decisions, curators, intents and protections.
 
     Args:
         opening: the account of the book before its first fill.
@@ -48,9 +55,25 @@ def project(uow: UnitOfWork, strand: Strand, opening: Account) -> None:
         uow.accounts.put(evolve_account(uow.accounts.get(opening.book) or opening, strand))
     elif isinstance(payload, SocialLowcap):
         uow.curators.put(evolve_curator(uow.curators.get(payload.curator), strand))
+        uow.intents.put(evolve_intents(uow.intents.get(token_key(payload.chain, payload.contract)), strand))
+    elif isinstance(payload, CuratorRegistered):
+        uow.curators.put(evolve_curator(uow.curators.get(payload.curator), strand))
     elif isinstance(payload, DecisionLowcap) and payload.action == "approve":
         uow.decisions.put(decision_row(strand))
     elif isinstance(payload, PositionClosed):
         uow.trades.put(trade_of(strand))
         if payload.curator_id:
             uow.curators.put(evolve_curator(uow.curators.get(payload.curator_id), strand))
+    _protect(uow, strand)
+
+
+def refold_protections(uow: UnitOfWork) -> None:
+    """Fold the rows of ``protections`` where there is none yet: in a database from before there were any."""
+    if not len(uow.protections):
+        for strand in uow.log.read(0, PROTECTION_KINDS):
+            _protect(uow, strand)
+
+
+def _protect(uow: UnitOfWork, strand: Strand) -> None:
+    for scope in scopes_of(strand):
+        uow.protections.put(evolve_protection(uow.protections.get(scope), strand, scope))

@@ -16,6 +16,7 @@ from edgebook.domain.book import (
     Decision,
     Emergency,
     Ledger,
+    Mention,
     OpenEpisode,
     OpenWindow,
     Order,
@@ -23,6 +24,7 @@ from edgebook.domain.book import (
     Pool,
     Position,
     RegimeSnapshot,
+    TokenIntents,
     Trade,
 )
 from edgebook.domain.evidence import (
@@ -39,11 +41,13 @@ from edgebook.domain.evidence import (
 )
 from edgebook.domain.ids import stable_id
 from edgebook.domain.pattern import DM_ALLOCATION, S1_ENTRY
+from edgebook.domain.protection import Block, Losses, NavMarked, NavMarks, Protection, ProtectionChanged
 from edgebook.domain.scope import scope_hash
 from edgebook.domain.strands import (
     PAYLOADS,
     BuyWindow,
     ConfigChanged,
+    CuratorRegistered,
     DecisionLowcap,
     EpisodeSummary,
     GateResult,
@@ -163,6 +167,19 @@ _PAYLOADS: dict[str, Callable[[], Payload]] = {
         liquidity_usd=None,
         age_days=2.5,
         text="line one\nline two “quoted” \\u0000 as text, 🚀",
+        handle="twitter:ann",
+        mapping_reason="contract_link",
+        mapping_status="resolved",
+    ),
+    "curator_registered": lambda: CuratorRegistered(
+        curator="curator-1",
+        name="Änn",
+        enabled=False,
+        status="suspended",
+        base_weight=0.7,
+        handles=("telegram:ann", "twitter:ann"),
+        tags=("solana",),
+        notes="quiet on\nweekends",
     ),
     "decision_lowcap": lambda: DecisionLowcap(
         source_strand_id="sig-1",
@@ -312,6 +329,16 @@ _PAYLOADS: dict[str, Callable[[], Payload]] = {
             ),
         ),
     ),
+    "protection_changed": lambda: ProtectionChanged(
+        reason="daily_loss",
+        scope="book",
+        on=True,
+        until=NOON + HOUR,
+        detail="5.00 % below the day's start",
+        nav_usd=Decimal("95000.000001"),
+        against_usd=Decimal("100000"),
+    ),
+    "nav_marked": lambda: NavMarked(nav_usd=Decimal("100000.000001"), restarts=True),
     "job_completed": lambda: JobCompleted(job="pattern_scope_aggregator", slot=NOON, watermark=41, counts={"rows": 12}),
     "config_changed": lambda: ConfigChanged(
         version=4, counts={"pm_strength": 2}, content_hash="ab" * 32, updated_by="override_materializer"
@@ -505,8 +532,29 @@ ROWS: dict[str, Any] = {
         pnl_anchor_ts=NOON,
         first_seen=NOON,
         last_signal_at=NOON + HOUR,
+        name="Änn",
+        enabled=False,
+        handles=("telegram:ann", "twitter:ann"),
+        tags=("solana",),
+        notes="quiet on weekends",
+        registered=7,
+    ),
+    "intents": TokenIntents(
+        chain="exchange",
+        contract="ETHUSDT",
+        symbol="ETHUSDT",
+        total=5,
+        last_at=NOON,
+        mentions=(Mention(NOON - HOUR, "hi_buy", "curator-1", "sig-1"), Mention(NOON, "mock", "curator-2", "sig-2")),
     ),
     "accounts": Account("main", Decimal("99960.000001")),
+    "protections": Protection(
+        scope="token|exchange|ETHUSDT",
+        losses=Losses(3, NOON, "closed-3", "sig-3"),
+        nav=NavMarks(19675, Decimal("100000"), Decimal("101000.5"), NOON),
+        blocks=(Block("cooldown", NOON, NOON + HOUR, "on-1"), Block("loss_streak", NOON, 0, "on-2")),
+        changes=2,
+    ),
     "snapshots": RegimeSnapshot("regime-1", NOON, {"macro": "Good", "score": 0.4, "rank": 2, "absent": None}),
     "observations": Observation(
         module="pm",

@@ -7,11 +7,12 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 from tests.contracts.examples import NOON, ROWS, every_kind, strand
 
@@ -253,6 +254,34 @@ def test_the_migrations_make_exactly_the_tables(url, raw):
     config = Config()
     config.set_main_option("script_location", str(database.MIGRATIONS).replace("%", "%%"))
     assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+
+
+def test_the_writer_brings_an_older_schema_up_and_keeps_the_log(book, url, raw, tmp_path):
+    """A database of the first revision: later tables are made, its strands stay, append-only as before."""
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS).replace("%", "%%"))
+    engine = create_engine(f"sqlite:///{tmp_path}/first.db", poolclass=NullPool)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        first = set(inspect(connection).get_table_names())
+    for name in set(metadata.tables) - first:
+        raw.execute(text(f"DROP TABLE {name}"))
+    raw.execute(text(f"UPDATE {REVISION_TABLE} SET version_num = '0001'"))
+    raw.commit()
+
+    with book.writer() as uow:
+        assert uow.log.head[0] == 10
+        assert len(uow.intents) == 0
+        uow.intents.put(ROWS["intents"])
+        uow.commit()
+    context = MigrationContext.configure(raw, opts={"compare_type": True, "version_table": REVISION_TABLE})
+    assert compare_metadata(context, metadata) == []
+    assert verify(book).count == 10
+    raw.rollback()
+    with pytest.raises(DBAPIError, match="append-only"):
+        raw.execute(text("DELETE FROM ad_strands"))
+    raw.rollback()
 
 
 def test_a_migration_that_fails_leaves_nothing(tmp_path, monkeypatch):

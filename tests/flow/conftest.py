@@ -28,7 +28,9 @@ def flow(tmp_path_factory):
     """Four days of four tokens on 1 m under an eager learner, in a database file; closed, only to be asked."""
     path = tmp_path_factory.mktemp("flow") / "book.db"
     url = f"sqlite:///{path}"
-    head = world.run_days(SqlStore(url), FLOW_DAYS, settings=world.settings_for(url))
+    registry = path.with_name("curators.toml")
+    registry.write_text('[[curators]]\nid = "early"\nbase_weight = 0.7\nhandles = { twitter = "@Early" }\n')
+    head = world.run_days(SqlStore(url), FLOW_DAYS, settings=world.settings_for(url, curators=str(registry)))
     return SimpleNamespace(path=path, url=url, head=head, store=SqlStore(url))
 
 

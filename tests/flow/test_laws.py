@@ -102,6 +102,16 @@ def test_how_far_ahead_the_feed_is_read_does_not_matter(short_run, chunk_days):
     assert world.run_days(MemoryStore(), 2.0, feed=world.sim_feed(chunk_days=chunk_days)) == short_run.head
 
 
+def test_what_ends_over_a_day_break_ends_in_every_chunking():
+    """A window that closes on the first bar of a day closes there, even where the feed is read day by day."""
+    settings = world.settings_for("memory", seed=7, timeframes="15m,1h")
+    heads = {
+        world.run_days(MemoryStore(), 5.0, settings=settings, feed=world.sim_feed(7, tokens=12, chunk_days=chunk))
+        for chunk in (1, 5)
+    }
+    assert len(heads) == 1
+
+
 def test_a_feed_read_whole_is_the_same_too(short_run):
     """A finite feed in one chunk gives what an endless one gives day by day."""
     assert world.run_days(MemoryStore(), 2.0, feed=whole(None)) == short_run.head
@@ -191,7 +201,8 @@ def test_learning_jobs_at_slots_without_news_change_nothing(short_run):
 
 
 def test_a_signal_delivered_twice_is_one_signal_and_one_decision(short_run):
-    """At-least-once delivery: again at once, again a day later, and under the same id with other words."""
+    """At-least-once delivery: again at once and a day later it is known; the same id with other words is a dead letter,
+    and what was said first stays."""
     store = MemoryStore()
     with world.opened(store, world.settings_for("memory"), world.sim_feed()) as system:
         run_simulated(system, system.tape.start + DAY)
@@ -203,12 +214,17 @@ def test_a_signal_delivered_twice_is_one_signal_and_one_decision(short_run):
         run_simulated(system, system.tape.start + 2 * DAY)
         late = system.take([line])
         log = system.desk.uow.log
+        (dead,) = system.desk.uow.dead_letters.values()
         signals = [s for s in log.read(0, ["social_lowcap"]) if s.payload.signal_id == "again"]
         decided = [s for s in log.read(0, ["decision_lowcap"]) if s.correlation_id == signals[0].id]
 
-    assert (first["read"], first["applied"], first["skipped"]) == (2, 1, 1)
-    assert (other["applied"], other["skipped"]) == (late["applied"], late["skipped"]) == (0, 1)
+    assert [r.status for r in first] == ["accepted", "known"]
+    assert [r.status for r in other] == ["refused"]
+    assert [r.status for r in late] == ["known"]
     assert (len(signals), len(decided)) == (1, 1)
+    assert signals[0].payload.text == ""
+    assert (dead.stage, dead.correlation_id, dead.reason) == ("ingest", signals[0].id, other[0].reason)
+    assert "text was '', is 'changed'" in dead.reason
 
 
 # ------------------------------------------------------------------ recorded signals

@@ -8,6 +8,7 @@ import json
 import queue
 import shutil
 import sqlite3
+import sys
 import threading
 import time
 from unittest import mock
@@ -18,6 +19,7 @@ from tests.flow import world
 from edgebook import jobs
 from edgebook.adapters.memory import MemoryStore
 from edgebook.adapters.sql import SqlStore
+from edgebook.cli import main
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import InputError, PortError, TradingError
 from edgebook.domain.evidence import Observation, Watermark
@@ -174,6 +176,77 @@ def test_a_second_writer_is_refused_in_one_line(tmp_path):
         pass
     assert "\n" not in refused.value.message
     assert "book.db" in refused.value.message
+
+
+# ------------------------------------------------------------------ the registry of curators
+
+
+def registered(store, path, text):
+    """What the log says of curators after a start with this registry (None: without one)."""
+    if text is not None:
+        path.write_text(text)
+    settings = world.settings_for("memory", curators=str(path) if text is not None else "")
+    with world.opened(store, settings, world.sim_feed()) as system:
+        system.commit()
+        return [(s.payload.curator, s.payload.base_weight) for s in system.desk.uow.log.read(0, ["curator_registered"])]
+
+
+def test_a_start_writes_only_what_is_new_in_the_registry(tmp_path):
+    """New entries once; the same file again nothing; a changed entry one strand; no file, or an entry gone: nothing."""
+    store, path = MemoryStore(), tmp_path / "curators.toml"
+    ann, bob = '[[curators]]\nid = "ann"\nbase_weight = 0.7\n', '[[curators]]\nid = "bob"\n'
+
+    assert registered(store, path, bob + ann) == [("ann", 0.7), ("bob", 0.6)]
+    assert registered(store, path, ann + bob) == [("ann", 0.7), ("bob", 0.6)]
+    changed = [("ann", 0.7), ("bob", 0.6), ("ann", 0.9)]
+    assert registered(store, path, ann.replace("0.7", "0.9") + bob) == changed
+    assert registered(store, path, None) == changed
+    assert registered(store, path, bob) == changed
+    assert registered(store, path, ann + bob) == [*changed, ("ann", 0.7)]
+    with store.reader() as uow:
+        found = rebuild(uow, trading_rules(world.settings_for("x"), ["1m"]), world.EAGER)
+        assert found.equal
+        assert found.rows["curators"] == 2
+
+
+def test_a_curator_is_known_by_handle_on_every_platform_and_a_disabled_one_is_rejected(tmp_path):
+    """Two handles and the id are one curator; another, disabled, is rejected by name of the gate; all are kept."""
+    path = tmp_path / "curators.toml"
+    path.write_text(
+        '[[curators]]\nid = "ann"\nhandles = { twitter = "ann", telegram = "ann_tg" }\n'
+        '[[curators]]\nid = "bob"\nenabled = false\nhandles = { twitter = "bob" }\n'
+    )
+    settings = world.settings_for("memory", curators=str(path))
+    with world.opened(MemoryStore(), settings, world.sim_feed()) as system:
+        symbol = next(s for s in system.tape.symbols if not s.startswith(("BTC", "ETH", "SOL")))
+        who = ["ann", "twitter:@Ann", "telegram:ann_tg", "twitter:bob", "twitter:carl"]
+        lines = [world.signal_line(f"s{i}", "2024-01-01T00:00:00Z", symbol, curator=name) for i, name in enumerate(who)]
+        assert world.counted(system.take(lines))["accepted"] == 5
+        uow = system.desk.uow
+        decided = [s.payload for s in uow.log.read(0, ["decision_lowcap"])]
+        mentions = uow.intents.get(f"exchange|{symbol}").mentions
+
+    assert [d.curator_id for d in decided] == ["ann", "ann", "ann", "bob", "twitter:carl"]
+    assert [d.action for d in decided] == ["approve"] * 3 + ["reject", "approve"]
+    assert decided[3].reasoning == "curator_score: curator is disabled"
+    assert sorted(m.curator for m in mentions) == ["ann", "ann", "ann", "bob", "twitter:carl"]
+
+
+def test_a_token_on_a_chain_nobody_trades_is_kept_and_rejected():
+    """F3: unsupported chain -> the mention is a strand, the decision a reject that names the gate, no position."""
+    with world.opened(MemoryStore(), world.settings_for("memory"), world.sim_feed()) as system:
+        symbol = next(s for s in system.tape.symbols if not s.startswith(("BTC", "ETH", "SOL")))
+        token = {"symbol": symbol, "chain": "tron"}
+        (receipt,) = system.take([world.signal_line("t", "2024-01-01T00:00:00Z", symbol, token=token)])
+        uow = system.desk.uow
+        (signal,) = uow.log.read(0, ["social_lowcap"])
+        (decided,) = [s.payload for s in uow.log.read(0, ["decision_lowcap"])]
+
+        assert receipt.status == "accepted"
+        assert "dm_candidate" not in signal.tags
+        assert (decided.action, decided.chain) == ("reject", "tron")
+        assert decided.reasoning.startswith("supported_chain: tron is not one of")
+        assert len(uow.positions) == 0
 
 
 # ------------------------------------------------------------------ failures
@@ -342,10 +415,11 @@ def test_bad_signals_in_a_running_system_are_dead_letters_with_their_reason():
         '{"id": "e"}',
     ]
     with world.opened(MemoryStore(), world.settings_for("memory"), world.sim_feed()) as system:
-        counts = system.take(lines)
+        receipts = system.take(lines)
         uow = system.desk.uow
 
-        assert counts == {"read": 10, "applied": 0, "skipped": 0, "failed": 10}
+        assert world.counted(receipts) == {"accepted": 0, "known": 0, "refused": 10}
+        assert sorted(r.reason for r in receipts) == sorted(row.reason for row in uow.dead_letters.values())
         assert len(uow.dead_letters) == 10
         assert uow.log.head[0] == 0
         assert {row.content for row in uow.dead_letters.values()} == set(lines)
@@ -357,6 +431,7 @@ def test_bad_signals_in_a_running_system_are_dead_letters_with_their_reason():
 NASTY = {
     "a NUL character": "\x00",
     "a NUL in a broken line": '{"id": "a\x00',
+    "half a surrogate pair in the id": world.signal_line("\ud800", "2024-01-01T00:00:00Z", "SYMBOL"),
     "half a surrogate pair": world.signal_line("n", "2024-01-01T00:00:00Z", "SYMBOL", curator="\ud800"),
     "a number beyond floats": world.signal_line("n", "2024-01-01T00:00:00Z", "SYMBOL", market={"mcap_usd": 10**400}),
     "a confidence beyond floats": world.signal_line("n", "2024-01-01T00:00:00Z", "SYMBOL", mapping_confidence=10**400),
@@ -371,13 +446,13 @@ def test_no_line_from_outside_stops_the_system(tmp_path, name):
     url = f"sqlite:///{tmp_path}/book.db"
     with world.opened(SqlStore(url), world.settings_for(url), world.sim_feed(), strict=False) as system:
         symbol = next(s for s in system.tape.symbols if not s.startswith(("BTC", "ETH", "SOL")))
-        counts = system.take([NASTY[name].replace("SYMBOL", symbol)])
+        bad = system.take([NASTY[name].replace("SYMBOL", symbol)])
         system.commit()
         good = system.take([world.signal_line("good", "2024-01-01T00:00:00Z", symbol)])
         system.commit()
 
-    assert (counts["applied"], counts["failed"]) == (0, 1)
-    assert good["applied"] == 1
+    assert world.counted(bad) == {"accepted": 0, "known": 0, "refused": 1}
+    assert world.counted(good)["accepted"] == 1
     with SqlStore(url).reader() as uow:
         assert [row.stage for row in uow.dead_letters.values()] == ["ingest"]
         assert [s.payload.signal_id for s in uow.log.read(0, ["social_lowcap"])] == ["good"]
@@ -471,18 +546,22 @@ def paced(tmp_path):
 
 
 def test_signals_posted_to_a_running_system_are_ingested_and_decided(paced):
-    """The answer counts what was new, known and dead; another process sees signal and decision at once."""
+    """The answer counts what was new, known and refused, and names what was refused; another process sees signal and
+    decision at once."""
     url, stop, thread = paced
     file = ingress.address_file(url)
     assert file.stat().st_mode & 0o077 == 0, "others may read the token"
     symbol = "CATUSDT" if "CATUSDT" in world.sim_feed().source.symbols else world.sim_feed().source.symbols[0]
     line = world.signal_line("posted", "2024-01-01T00:00:00Z", symbol)
 
-    first = ingress.post(url, [line, "nonsense", line])
+    first = ingress.post(url, [line, "", "nonsense", line])
     again = ingress.post(url, [line])
 
-    assert (first["read"], first["applied"], first["skipped"], first["failed"]) == (3, 1, 1, 1)
-    assert (again["read"], again["applied"], again["skipped"], again["failed"]) == (1, 0, 1, 0)
+    (refusal,) = first.pop("refusals")
+    assert first == {"read": 3, "accepted": 1, "known": 1, "refused": 1}
+    assert again == {"read": 1, "accepted": 0, "known": 1, "refused": 0, "refusals": []}
+    assert refusal["line"] == 3
+    assert "not JSON" in refusal["reason"]
     with SqlStore(url).reader() as uow:
         signals = [s for s in uow.log.read(0, ["social_lowcap"]) if s.payload.signal_id == "posted"]
         assert len(signals) == 1
@@ -521,10 +600,26 @@ def test_requests_that_are_not_ours_are_refused(paced, capfd):
     assert ask(url, headers={"Content-Length": "many"})[0] == 400
     assert ask(url, headers={"Content-Length": "-5"})[0] == 400
     assert ask(url, method="GET")[0] in (404, 405, 501)
-    assert ask(url, body=b"\xff\xfe")[0] == 200
     with SqlStore(url).reader() as uow:
-        assert len(uow.dead_letters) == 1
+        assert len(uow.dead_letters) == 0
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_inject_names_every_refused_line_by_file_and_number(paced, tmp_path, monkeypatch, capsys):
+    """`edgebook inject` prints the counts, and one line FILE:LINE: REASON for each line the system refused."""
+    url, _, _ = paced
+    symbol = world.sim_feed().source.symbols[0]
+    good = world.signal_line("i1", "2024-01-01T00:00:00Z", symbol)
+    path = tmp_path / "signals.jsonl"
+    path.write_text("\n".join([good, "", good, world.signal_line("i2", "2024-01-01T00:00:00Z", "NOSUCHUSDT")]))
+    monkeypatch.setattr(sys, "argv", ["edgebook", "inject", str(path), "--db", url])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+
+    assert not end.value.code
+    assert said.out == "3 signals: 1 new, 1 known, 1 refused (dead letters)\n"
+    assert said.err == f"{path}:4: signal: token.symbol 'NOSUCHUSDT' is not a known token\n"
 
 
 def test_several_senders_at_once_each_get_their_own_counts(paced):
@@ -544,7 +639,57 @@ def test_several_senders_at_once_each_get_their_own_counts(paced):
         thread.join(30)
 
     found = dict(answers.get_nowait() for _ in range(8))
-    assert {number: counts["applied"] for number, counts in found.items()} == {n: n + 1 for n in range(8)}
+    assert {number: counts["accepted"] for number, counts in found.items()} == {n: n + 1 for n in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"\xff\xfe{}", "no UTF-8 text (byte 0)"),
+        (b'{"id": "a\x00"}', "holds a NUL"),
+        (b"\n \n", "has no line"),
+        (b"x" * (ingress.MAX_BODY_BYTES + 1), f"1 to {ingress.MAX_BODY_BYTES} bytes"),
+        (b"y" * 20_000_000, f"1 to {ingress.MAX_BODY_BYTES} bytes"),
+    ],
+    ids=["not utf-8", "nul", "blank", "one byte too many", "far too large"],
+)
+def test_a_body_that_is_no_text_or_too_large_is_refused_as_a_whole(paced, body, why):
+    """400 with the reason, even to a sender that is still sending; nothing of it is taken, and the next body is."""
+    url, _, _ = paced
+    status, answer = ask(url, body=body)
+
+    assert (status, set(json.loads(answer))) == (400, {"error"})
+    assert why in json.loads(answer)["error"]
+    with SqlStore(url).reader() as uow:
+        assert len(uow.dead_letters) == 0
+    line = world.signal_line("after", "2024-01-01T00:00:00Z", world.sim_feed().source.symbols[0])
+    assert json.loads(ask(url, body=line.encode())[1])["accepted"] == 1
+
+
+def test_a_body_at_the_limit_is_taken(paced):
+    """4,000,000 bytes exactly: one line of them is read (and refused for what it is), not turned away at the door."""
+    url, _, _ = paced
+    status, answer = ask(url, body=b"[" + b" " * (ingress.MAX_BODY_BYTES - 2) + b"]")
+
+    assert status == 200
+    assert json.loads(answer)["refusals"] == [
+        {"line": 1, "reason": "signal: one JSON object per line is needed, was list"}
+    ]
+
+
+def test_more_than_one_body_of_lines_is_sent_in_several(paced, monkeypatch):
+    """Lines beyond one body's limit go in batches; the numbers of refused lines are those of the whole."""
+    url, _, _ = paced
+    symbol = world.sim_feed().source.symbols[0]
+    lines = [world.signal_line(f"b{i}", "2024-01-01T00:00:00Z", symbol) for i in range(20)]
+    lines[17] = "{oops"
+    monkeypatch.setattr(ingress, "MAX_BODY_BYTES", 1_000)
+    found = ingress.post(url, lines)
+
+    assert (found["read"], found["accepted"], found["refused"]) == (20, 19, 1)
+    assert [one["line"] for one in found["refusals"]] == [18]
+    with pytest.raises(InputError, match="line 2 has 5001 bytes; a signal has at most 1000"):
+        ingress.post(url, ["{}", "x" * 5_000])
 
 
 @pytest.mark.parametrize(

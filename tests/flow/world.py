@@ -30,6 +30,7 @@ from edgebook.runtime import bootstrap
 from edgebook.runtime.scheduler import run_simulated
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
+from edgebook.trading.signals import ACCEPTED, KNOWN, REFUSED, Receipt
 
 MINUTE = 60_000_000
 TOKENS, PREHISTORY = 4, 2
@@ -38,8 +39,8 @@ EAGER = LearningConfig(
     fit_min_observations=6, gate_on_nats=0.0, gate_off_nats=-1.0, pair_gate_on_nats=9.0, refit_min_new=2,
     level_min_observations=2, tau_prior_levels=0.1, tuning_min_episodes=4, tuning_min_support=1.0,
 )  # fmt: skip
-#: Kinds a small run need not have: paper orders are rarely refused or late.
-NOT_EVERY_RUN = {"order_rejected", "order_expired"}
+#: Kinds a small run need not have: paper orders are rarely refused or late, protections are off by default.
+NOT_EVERY_RUN = {"order_rejected", "order_expired", "protection_changed", "nav_marked"}
 FULL_CYCLE = set(PAYLOADS) - NOT_EVERY_RUN
 #: Tables that tell what happened; ``runs`` tell how often somebody looked.
 FACTS = tuple(spec.name for spec in TABLES if spec.name not in ("runs", "meta"))
@@ -244,6 +245,11 @@ def ask(database: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """Rows of a query, from outside."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         return connection.execute(query, values).fetchall()
+
+
+def counted(receipts: Sequence[Receipt]) -> dict[str, int]:
+    """How many lines of a delivery were accepted, known and refused."""
+    return {status: sum(r.status == status for r in receipts) for status in (ACCEPTED, KNOWN, REFUSED)}
 
 
 def signal_line(ident: str, ts: str, symbol: str, **change: Any) -> str:

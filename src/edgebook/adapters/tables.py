@@ -31,7 +31,17 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from edgebook.adapters.codec import encode
-from edgebook.domain.book import Account, Curator, Decision, Order, PmMemory, Position, RegimeSnapshot, Trade
+from edgebook.domain.book import (
+    Account,
+    Curator,
+    Decision,
+    Order,
+    PmMemory,
+    Position,
+    RegimeSnapshot,
+    TokenIntents,
+    Trade,
+)
 from edgebook.domain.evidence import (
     ConfigRow,
     ConfigVersion,
@@ -45,8 +55,9 @@ from edgebook.domain.evidence import (
     Watermark,
 )
 from edgebook.domain.pattern import CATEGORIES
+from edgebook.domain.protection import Protection
 
-REVISION = "0001"
+REVISION = "0003"
 """Newest schema revision this release knows: the head of ``migrations/versions``."""
 
 REVISION_TABLE = "edgebook_revision"
@@ -228,7 +239,9 @@ TABLES: tuple[TableSpec, ...] = (
         Curator,
         "status base_weight score signals trades wins pnl_sum first_seen last_signal_at",
     ),
+    _spec("intents", "token_intents", TokenIntents, "chain contract symbol total last_at"),
     _spec("accounts", "accounts", Account, "cash_usd"),
+    _spec("protections", "protections", Protection, "losses.in_a_row losses.at blocks"),
     _spec("snapshots", "regime_snapshots", RegimeSnapshot, "ts"),
     _spec(
         "observations",

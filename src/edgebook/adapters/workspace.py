@@ -13,7 +13,17 @@ from edgebook.adapters.codec import encode_row
 from edgebook.adapters.log import Log, ReadLog
 from edgebook.adapters.shelf import Backend, Changes, Shelf, TableChanges
 from edgebook.adapters.tables import SPECS, TableSpec
-from edgebook.domain.book import Account, Curator, Decision, Order, PmMemory, Position, RegimeSnapshot, Trade
+from edgebook.domain.book import (
+    Account,
+    Curator,
+    Decision,
+    Order,
+    PmMemory,
+    Position,
+    RegimeSnapshot,
+    TokenIntents,
+    Trade,
+)
 from edgebook.domain.errors import PortError
 from edgebook.domain.evidence import (
     ConfigRow,
@@ -27,6 +37,7 @@ from edgebook.domain.evidence import (
     StatRow,
     Watermark,
 )
+from edgebook.domain.protection import Protection
 from edgebook.ports import StrandLog, Table
 
 R = TypeVar("R")
@@ -253,7 +264,9 @@ class _Tables:
         self.trades: Table[Trade] = table(SPECS["trades"])
         self.decisions: Table[Decision] = table(SPECS["decisions"])
         self.curators: Table[Curator] = table(SPECS["curators"])
+        self.intents: Table[TokenIntents] = table(SPECS["intents"])
         self.accounts: Table[Account] = table(SPECS["accounts"])
+        self.protections: Table[Protection] = table(SPECS["protections"])
         self.snapshots: Table[RegimeSnapshot] = table(SPECS["snapshots"])
         self.observations: Table[Observation] = table(SPECS["observations"])
         self.stats: Table[StatRow] = table(SPECS["stats"])

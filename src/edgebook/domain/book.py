@@ -1,5 +1,5 @@
-"""Rows of the trading book. ``Position``, ``Order``, ``Trade``, ``Decision``, ``Curator`` and ``Account`` are
-projections: they are
+"""Rows of the trading book. ``Position``, ``Order``, ``Trade``, ``Decision``, ``Curator``, ``TokenIntents`` and
+``Account`` are projections: they are
 folded from strands only, so a rebuild from the log finds them equal. ``PmMemory`` is a checkpoint of work in progress
 (the open episode with its samples), not a projection.
 
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from edgebook.domain.mentions import token_key
 from edgebook.domain.scope import ScopeValue
 from edgebook.domain.strands import LeverEvidence, ScopeDict, TradeAction, WindowSample
 
@@ -206,7 +207,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Curator:
-    """A signal source and its score, learnt from closed trades (trading.md 1.1)."""
+    """A signal source and its score, learnt from closed trades (trading.md 1.1).
+
+    ``registered`` is the seq of the strand with the registry's newest word on it, 0 for a curator nobody registered;
+    name, enabled, handles, tags and notes are that word.
+    """
 
     id: str
     status: str
@@ -220,11 +225,52 @@ class Curator:
     pnl_anchor_ts: int = 0
     first_seen: int = 0
     last_signal_at: int = 0
+    name: str = ""
+    enabled: bool = True
+    handles: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    registered: int = 0
 
     @property
     def key(self) -> str:
         """Row key."""
         return self.id
+
+    @property
+    def followed(self) -> bool:
+        """Whether what it says may count: it is enabled, and neither inactive nor suspended."""
+        return self.enabled and self.status not in ("inactive", "suspended")
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One mention that counts for a token's intent metrics: when (no later than it was heard), how, by whom."""
+
+    ts: int
+    channel: str
+    curator: str
+    signal_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIntents:
+    """What curators lately want of one token (trading.md 1.4): mentions young enough to count, in order of time.
+
+    ``total`` counts all signals about the token ever, ``last_at`` is the time of the newest one that has a channel.
+    """
+
+    chain: str
+    contract: str
+    symbol: str
+    total: int = 0
+    last_at: int = 0
+    mentions: tuple[Mention, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Row key."""
+        return token_key(self.chain, self.contract)
 
 
 @dataclass(frozen=True, slots=True)

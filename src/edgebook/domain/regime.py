@@ -19,6 +19,8 @@ class Regime:
         scope: PM scope dims known here (phases, bucket_leader, bucket_rank_position, A_mode, E_mode), canonical order.
         snapshot_id: id of the immutable snapshot strands refer to.
         snapshot: its content (phases with scores, driver states, bucket rank).
+        a_sum, e_sum: the sums of driver terms that became A and E, before clamping; None: not kept, A and E stand in.
+        multiplier: of the cap bucket, by which A was multiplied and E divided after clamping.
     """
 
     ts: int
@@ -27,3 +29,6 @@ class Regime:
     scope: ScopeItems
     snapshot_id: str
     snapshot: Mapping[str, str | int | float | None]
+    a_sum: float | None = None
+    e_sum: float | None = None
+    multiplier: float = 1.0

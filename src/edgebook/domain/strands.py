@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from edgebook.domain.codec import from_json, to_json
 from edgebook.domain.errors import StrandError
+from edgebook.domain.protection import NavMarked, ProtectionChanged
 from edgebook.domain.scope import ScopeValue
 
 Json = Any
@@ -23,7 +24,11 @@ ScopeDict = Mapping[str, ScopeValue]
 
 @dataclass(frozen=True, slots=True)
 class SocialLowcap:
-    """A social signal arrived (trading.md 1.3; decisions 40)."""
+    """A social signal arrived (trading.md 1.3; decisions 40).
+
+    ``curator`` is the registry's id where the message's own address (``handle``) is one of the registry's, else that
+    address. ``mapping_reason`` and ``mapping_status`` say how the token was found (`domain.mentions.TokenMatch`).
+    """
 
     kind: ClassVar[str] = "social_lowcap"
     signal_id: str
@@ -40,6 +45,24 @@ class SocialLowcap:
     liquidity_usd: float | None = None
     age_days: float | None = None
     text: str = ""
+    handle: str = ""
+    mapping_reason: str = ""
+    mapping_status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CuratorRegistered:
+    """The registry file says this of a curator from now on (trading.md 1.1); ``handles`` are ``platform:handle``."""
+
+    kind: ClassVar[str] = "curator_registered"
+    curator: str
+    name: str
+    enabled: bool
+    status: str
+    base_weight: float
+    handles: tuple[str, ...]
+    tags: tuple[str, ...]
+    notes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +427,7 @@ class ConfigChanged:
 
 Payload = (
     SocialLowcap
+    | CuratorRegistered
     | DecisionLowcap
     | PositionStatus
     | PmAction
@@ -415,6 +439,8 @@ Payload = (
     | StageTransition
     | BuyWindow
     | EpisodeSummary
+    | ProtectionChanged
+    | NavMarked
     | JobCompleted
     | ConfigChanged
 )
@@ -422,6 +448,7 @@ PAYLOADS: dict[str, type[Payload]] = {
     p.kind: p
     for p in (
         SocialLowcap,
+        CuratorRegistered,
         DecisionLowcap,
         PositionStatus,
         PmAction,
@@ -433,6 +460,8 @@ PAYLOADS: dict[str, type[Payload]] = {
         StageTransition,
         BuyWindow,
         EpisodeSummary,
+        ProtectionChanged,
+        NavMarked,
         JobCompleted,
         ConfigChanged,
     )

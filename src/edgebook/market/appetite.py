@@ -2,6 +2,7 @@
 
 Drivers are indices run through the same engine as everything else: BTC, ALT, the token's own cap bucket, and the two
 dominances where a feed has them. Each is read on three horizons; a reading holds until the next bar of its horizon.
+What curators lately want of a token is added inside the same sums (`leaning`), by the tick: it is the token's own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from edgebook.domain.reading import DriverReading
+from edgebook.domain.regime import Regime
 from edgebook.domain.timeframe import nearest
+from edgebook.domain.values import replace
 
 #: Weight of each driver; a dominance rising is bad for everything else, hence negative.
 DRIVER_WEIGHTS: Mapping[str, float] = {"btc": 1.0, "alt": 1.5, "bucket": 3.0, "btcd": -1.0, "usdtd": -3.0}
@@ -33,6 +36,15 @@ _BUY: Mapping[str, Pair] = {"S1": (0.20, -0.10), "S2": (0.10, -0.05), "S3": (0.0
 _FIRST_DIP: Pair = (0.15, -0.10)
 _TRIM: Mapping[str, Pair] = {"S2": (-0.20, 0.25), "S3": (-0.25, 0.30)}
 _FALL: Mapping[str, Pair] = {"S1": (-0.40, 0.40), "S2": (-0.35, 0.35), "S3": (-0.50, 0.50)}
+#: What one unit of each intent channel adds to (A, E) (trading.md 3.2); the sum of each is clipped to +-.40.
+INTENT_TERMS: Mapping[str, Pair] = {
+    "hi_buy": (0.25, -0.10),
+    "med_buy": (0.15, -0.05),
+    "profit": (-0.15, 0.15),
+    "sell": (-0.25, 0.35),
+    "mock": (-0.30, 0.50),
+}
+INTENT_CAP = 0.40
 _RANK_ADJUSTMENT = (0.12, 0.06, 0.02, -0.02, -0.06, -0.12)
 _MIN_CONFIDENCE = 0.4
 
@@ -88,15 +100,12 @@ def _horizon_items(timeframe: str, normalise: bool) -> tuple[tuple[str, float], 
     return tuple((horizon, weight * scale) for horizon, weight in weights.items())
 
 
-def raw_appetite(
-    readings: Iterable[DriverReading], timeframe: str, *, intent: Pair = (0.0, 0.0), normalise: bool = False
-) -> Pair:
-    """(A, E) before clamping: .5 plus the weighted driver terms plus intent (trading.md 3.2).
+def raw_appetite(readings: Iterable[DriverReading], timeframe: str, *, normalise: bool = False) -> Pair:
+    """(A, E) of the market before clamping: .5 plus the weighted driver terms (trading.md 3.2).
 
     Args:
         readings: one per driver and horizon; whatever is missing adds nothing.
         timeframe: the timeframe of the trade.
-        intent: token-level intent terms, each clipped to +-.40; zero where nobody measures intent.
         normalise: scale horizon weights to the same sum on every timeframe.
     """
     horizons = horizon_weights(timeframe, normalise=normalise)
@@ -106,7 +115,58 @@ def raw_appetite(
         delta_a, delta_e = driver_delta(reading)
         a += weight * delta_a
         e += weight * delta_e
-    return a + min(0.4, max(-0.4, intent[0])), e + min(0.4, max(-0.4, intent[1]))
+    return a, e
+
+
+def intent_terms(scores: Mapping[str, float]) -> Pair:
+    """What the intent metrics of a token add to (A, E), each clipped to +-.40 (trading.md 3.2).
+
+    Args:
+        scores: per channel in [0, 1]; a channel that is not there has none.
+
+    >>> intent_terms({"hi_buy": 1.0}), intent_terms({"mock": 1.0}), intent_terms({})
+    ((0.25, -0.1), (-0.3, 0.4), (0.0, 0.0))
+    """
+    terms = [(score, *INTENT_TERMS[channel]) for channel, score in scores.items()]
+    return capped((sum((s * a for s, a, _ in terms), 0.0), sum((s * e for s, _, e in terms), 0.0)))
+
+
+def capped(intent: Pair) -> Pair:
+    """Intent terms, each within +-.40."""
+    a, e = intent
+    return min(INTENT_CAP, max(-INTENT_CAP, a)), min(INTENT_CAP, max(-INTENT_CAP, e))
+
+
+def bounded(sums: Pair, multiplier: float) -> Pair:
+    """(A, E) in [0, 1] from the sums of their terms: clamp, ``A b, E / max(b, .2)``, clamp again (trading.md 3.2).
+
+    >>> bounded((1.25, -0.25), 0.5)
+    (0.5, 0.0)
+    """
+    a, e = sums
+    return _clamp01(_clamp01(a) * multiplier), _clamp01(_clamp01(e) / max(multiplier, 0.2))
+
+
+def leaning(regime: Regime, intent: Pair) -> Regime:
+    """``regime`` for one token: its intent terms join the drivers' inside A and E, and the modes follow.
+
+    The snapshot stays the market's own, so that its id and content do not depend on who speaks of which token.
+
+    >>> market = Regime(0, 0.5, 0.5, (("A_mode", "normal"), ("E_mode", "normal")), "id", {})
+    >>> found = leaning(market, (0.25, -0.2))
+    >>> found.a_base, found.e_base, found.scope
+    (0.75, 0.3, (('A_mode', 'aggressive'), ('E_mode', 'patient')))
+    """
+    if intent == _NOTHING:
+        return regime
+    lean_a, lean_e = capped(intent)
+    if regime.a_sum is None or regime.e_sum is None:
+        a, e = _clamp01(regime.a_base + lean_a), _clamp01(regime.e_base + lean_e)
+    else:
+        a, e = bounded((regime.a_sum + lean_a, regime.e_sum + lean_e), regime.multiplier)
+    modes = {"A_mode": mode(a), "E_mode": mode(e)}
+    scope = tuple((dim, modes.get(dim, value)) for dim, value in regime.scope)
+    return replace(regime, a_base=a, e_base=e, scope=scope)
 
 
 def bucket_multiplier(rank: int | None, slope: float, confidence: float) -> float:
@@ -126,23 +186,6 @@ def bucket_multiplier(rank: int | None, slope: float, confidence: float) -> floa
         return 1.0
     adjustment = _RANK_ADJUSTMENT[min(rank, len(_RANK_ADJUSTMENT)) - 1]
     return min(1.3, max(0.7, 1.0 + adjustment + 0.4 * slope))
-
-
-def appetite(
-    readings: Iterable[DriverReading],
-    timeframe: str,
-    *,
-    intent: Pair = (0.0, 0.0),
-    multiplier: float = 1.0,
-    normalise: bool = False,
-) -> Pair:
-    """(A, E) in [0, 1]: clamp, bucket multiplier ``A b, E / max(b, .2)``, clamp again (trading.md 3.2).
-
-    >>> appetite([], "1h")
-    (0.5, 0.5)
-    """
-    a, e = raw_appetite(readings, timeframe, intent=intent, normalise=normalise)
-    return _clamp01(_clamp01(a) * multiplier), _clamp01(_clamp01(e) / max(multiplier, 0.2))
 
 
 def mode(value: float) -> str:

@@ -27,7 +27,7 @@ from edgebook.domain.reading import DriverReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope
 from edgebook.domain.timeframe import micros
-from edgebook.market.appetite import DRIVER_WEIGHTS, HORIZONS, appetite, bucket_multiplier, mode
+from edgebook.market.appetite import DRIVER_WEIGHTS, HORIZONS, bounded, bucket_multiplier, mode, raw_appetite
 from edgebook.market.composite import CAP_CLASSES, MIN_BUCKET_POPULATION, driver_members
 from edgebook.market.phases import PRESETS, STREAM_WEIGHTS, Lens, PhaseTrack, blend_scores, phase_name
 
@@ -342,7 +342,8 @@ class RegimeTimeline:
         rank = next((i + 1 for i, one in enumerate(ranking) if one.name == cap_class), None)
         own = ranking[rank - 1] if rank else None
         boost = bucket_multiplier(rank, own.slope, own.confidence) if own else 1.0
-        a, e = appetite(readings, timeframe, multiplier=boost, normalise=self._normalise)
+        sums = raw_appetite(readings, timeframe, normalise=self._normalise)
+        a, e = bounded(sums, boost)
         scope: dict[str, str | int | None] = {"A_mode": mode(a), "E_mode": mode(e), "bucket_rank_position": rank}
         for horizon, track in self._market.phases.items():
             scope[f"{horizon}_phase"] = phase_name(track.code[hour] if hour >= 0 else -1)
@@ -351,7 +352,7 @@ class RegimeTimeline:
         facts |= {"a_base": a, "e_base": e}
         snapshot = _Snapshot(partial(self._content, facts, hour, readings, ranking))
         identity = stable_id("regime", since, timeframe, cap_class)
-        return Regime(since, a, e, _scope(tuple(scope.items())), identity, snapshot)
+        return Regime(since, a, e, _scope(tuple(scope.items())), identity, snapshot, *sums, boost)
 
     def _content(
         self, facts: Content, hour: int, readings: Sequence[DriverReading], ranking: Sequence[BucketReading]
@@ -402,8 +403,9 @@ class RegimeTimeline:
             lens.extend(levels[f"bucket:{name}"], present[f"bucket:{name}"])
 
     def _moves_of(self, closes: Mapping[str, tuple[Ints, Floats]], first: int, count: int) -> tuple[Floats, Flags]:
-        """Log returns per (symbol, hour) over consecutive hours (0 elsewhere), and where a close is there."""
-        moves, there = np.zeros((len(self._symbols), count)), np.zeros((len(self._symbols), count), dtype=bool)
+        """Log returns per (symbol, hour) over consecutive hours (NaN elsewhere), and where a close is there."""
+        moves = np.full((len(self._symbols), count), np.nan)
+        there = np.zeros((len(self._symbols), count), dtype=bool)
         unknown = sorted(set(closes) - set(self._symbols))
         if unknown:
             raise MarketDataError(
@@ -425,7 +427,7 @@ class RegimeTimeline:
             moves[row, at[follows]] = np.log(close[follows] / close[follows - 1])
             last = self._last.get(symbol)
             if last is not None and int(ts[0]) - last[0] == HOUR:
-                moves[row, at[0]] = math.log(float(close[0]) / last[1])
+                moves[row, at[0]] = np.log(close[0] / last[1])  # as above: math.log may differ in the last digit
             self._last[symbol] = (int(ts[-1]), float(close[-1]))
         return moves, there
 
@@ -436,28 +438,19 @@ class RegimeTimeline:
         self._known.clear()
 
 
-def regime_timeline(
-    closes: Mapping[str, tuple[Ints, Floats]],
-    classes: Mapping[str, str],
-    tracks: Mapping[tuple[str, str], DriverTrack],
-    horizons: Mapping[str, str] | None = None,
-) -> RegimeTimeline:
-    """A timeline from whole arrays: hourly closes per symbol, cap class per symbol, one track per (driver, horizon)."""
-    timeline = RegimeTimeline(classes, horizons)
-    ends = [int(ts[-1]) for ts, _ in closes.values() if len(ts)]
-    if ends:
-        timeline.extend(closes, max(ends))
-    for (driver, horizon), track in tracks.items():
-        timeline.extend_driver(driver, horizon, track)
-    return timeline
-
-
 def _index(moves: Floats, there: Flags, level: float) -> tuple[Floats, Ints]:
-    """Log level after each hour (mean log return over the members present) and how many were present."""
+    """Log level after each hour and how many members were present.
+
+    The level moves by the mean log return of the members that have one: a member that has just come, or come back, has
+    none yet and must not dilute the others.
+    """
     population = np.zeros(moves.shape[1], dtype=np.int64)
+    moved = np.zeros(moves.shape[1], dtype=np.int64)
     total = np.zeros(moves.shape[1])
     for row in range(len(moves)):
+        has_return = there[row] & ~np.isnan(moves[row])
         population += there[row]
-        total += moves[row]
-    mean = total / np.maximum(population, 1)
+        moved += has_return
+        total += np.where(has_return, moves[row], 0.0)
+    mean = total / np.maximum(moved, 1)
     return np.cumsum(np.r_[level, mean])[1:], population

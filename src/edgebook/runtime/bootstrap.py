@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from edgebook.adapters.brokers.paper import PaperBroker, PaperCosts
+from edgebook.adapters.feeds.curators import read_curators
 from edgebook.adapters.feeds.parquet import ParquetSource
-from edgebook.adapters.feeds.signals import read_signals, read_tokens
+from edgebook.adapters.feeds.signals import TableResolver, read_signals, read_tokens
 from edgebook.adapters.feeds.sim import SimSource
 from edgebook.adapters.sql import SqlStore
 from edgebook.desk import Desk
+from edgebook.domain.decay import HOUR
 from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Fact
 from edgebook.engine.columns import EngineConfig
+from edgebook.jobs import register_curators
 from edgebook.learning.config import LearningConfig
-from edgebook.ports import BarSource, Store, UnitOfWork
+from edgebook.ports import BarSource, Store, TokenInfo, UnitOfWork
 from edgebook.runtime.market import Tape
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
-from edgebook.trading.rules import PmRules, TradingRules
+from edgebook.trading.rules import PmRules, ProtectionRules, TradingRules
 from edgebook.trading.signals import parse_signal
 
 _SETTINGS = "settings_hash"
@@ -64,14 +67,18 @@ def parquet_feed(bars: Path, signals: Path | None = None, regime_bars: Path | No
     tokens = read_tokens(table) if table is not None and table.exists() else None
     source = ParquetSource(bars, tokens=tokens)
     drivers = ParquetSource(regime_bars) if regime_bars is not None else None
-    known = tokens if tokens is not None else source.symbols
-    return Feed(source, drivers, _ordered(signals, known) if signals is not None else ())
+    return Feed(source, drivers, _ordered(signals, tokens, source.symbols) if signals is not None else ())
 
 
-def _ordered(path: Path, tokens: Container[str]) -> list[tuple[int, str]]:
+def _ordered(path: Path, tokens: Mapping[str, TokenInfo] | None, symbols: Container[str]) -> list[tuple[int, str]]:
+    """(time, line) of recorded signals; every one must mean a token of the table, or without a table one with bars."""
     lines: list[tuple[int, str, str]] = []
+    resolver = TableResolver(tokens, TradingRules().dm.chains) if tokens is not None else None
     for number, text in read_signals(path):
-        signal = parse_signal(text, tokens=tokens, where=f"{path}:{number}")
+        where = f"{path}:{number}"
+        signal = parse_signal(text, resolve=resolver.resolve if resolver else None, where=where)
+        if resolver is None and signal.payload.symbol not in symbols:
+            raise InputError(f"{where}: token.symbol {signal.payload.symbol!r} has no bars", stage="ingest")
         lines.append((signal.ts, signal.payload.signal_id, text))
     return [(ts, text) for ts, _, text in sorted(lines)]
 
@@ -87,6 +94,25 @@ def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules
             first_dip_enabled=settings.first_dip,
             reclaim_enabled=settings.reclaim,
         ),
+        protections=ProtectionRules(
+            daily_loss=Decimal(repr(settings.daily_loss_stop)),
+            drawdown=Decimal(repr(settings.drawdown_stop)),
+            cooldown=round(settings.cooldown_hours * HOUR),
+            loss_streak=settings.loss_streak,
+            loss_streak_pause=round(settings.loss_streak_hours * HOUR),
+            stop_buy=settings.stop_buy,
+        ),
+    )
+
+
+def paper_broker(settings: Settings, tokens: Mapping[str, TokenInfo]) -> PaperBroker:
+    """The paper broker of these settings; costs follow each token's chain."""
+    return PaperBroker(
+        PaperCosts(
+            symbols={symbol: token.chain for symbol, token in tokens.items()},
+            fill_on=settings.fill_on,
+            failure_probability=settings.failure_probability,
+        )
     )
 
 
@@ -114,10 +140,13 @@ def system(
 ) -> Iterator[System]:
     """A system ready to step, on the single writer of ``store``.
 
+    What the registry of curators says is written into the log first, where the book does not know it yet.
+
     Raises:
-        InputError: the database was written under other settings.
+        InputError: the database was written under other settings, or the registry of curators cannot be read.
         PortError: somebody else is writing to it.
     """
+    registry = read_curators(settings.curators) if settings.curators else ()
     tape = Tape(
         feed.source,
         settings.timeframes,
@@ -125,6 +154,7 @@ def system(
         start=start if start is not None else feed.start,
         chunk_days=feed.chunk_days,
         config=EngineConfig(global_exit=settings.global_exit),
+        normalise_h=settings.normalise_h,
     )
     if end is not None:
         tape.end = min(end, tape.end) if tape.end is not None else end
@@ -134,16 +164,27 @@ def system(
     with store.writer() as uow:
         _same_settings(uow, settings)
         rules = trading_rules(settings, tape.timeframes)
-        broker = PaperBroker(PaperCosts(symbols={s: t.chain for s, t in tape.tokens.items()}))
-        desk = Desk(uow, tape, broker, tape.tokens, rules, LearningConfig(), learning_on=settings.learning_enabled)
-        yield System(desk, tape, feed.signals, commit_every=settings.commit_every_strands, strict=strict)
+        resolver = TableResolver(tape.tokens, rules.dm.chains) if tape.tokens else None
+        desk = Desk(
+            uow,
+            tape,
+            paper_broker(settings, tape.tokens),
+            tape.tokens,
+            rules,
+            LearningConfig(),
+            learning_on=settings.learning_enabled,
+            resolver=resolver,
+        )
+        found = System(desk, tape, feed.signals, commit_every=settings.commit_every_strands, strict=strict)
+        register_curators(desk, registry, found.clock)
+        yield found
 
 
 def _same_settings(uow: UnitOfWork, settings: Settings) -> None:
     known = uow.meta.get(_SETTINGS)
     if known is None:
-        uow.meta.put(Fact(_SETTINGS, settings.settings_hash))
-    elif known.value != settings.settings_hash:
+        uow.meta.put(Fact(_SETTINGS, settings.book_hash))
+    elif known.value != settings.book_hash:
         raise InputError(
             f"database {settings.db} was written under other settings (feed, seed, timeframes, cash, book, switches): "
             "use them again, or another --db",

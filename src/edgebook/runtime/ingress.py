@@ -1,9 +1,23 @@
-"""Loopback ingress: how ``edgebook inject`` reaches the running system (decisions 38).
+"""Loopback ingress: how ``edgebook inject``, ``edgebook kill-switch`` or any program of that user reach the running
+system (decisions 38, 39).
 
-A tiny HTTP server on 127.0.0.1 takes JSONL social signals and queues them; the driver hands them to `ingest_signal`
-at its next
-step and answers with what became of each line. Its address and a random token lie in a file beside the database,
+A tiny HTTP server on 127.0.0.1 takes what is posted and queues it; between two steps the driver hands JSONL social
+signals to `ingest_signal` and turns the kill switch. Its address and a random token lie in a file beside the database,
 readable by the owner only.
+
+``POST /signals`` with the header ``X-Edgebook-Token`` and a body of JSON lines (schema: `trading.signals`), UTF-8, at
+most 4,000,000 bytes, is answered with
+
+- 200 and ``{"read": 3, "accepted": 1, "known": 1, "refused": 1, "refusals": [{"line": 3, "reason": "..."}]}``: every
+  line was looked at, those delivered before are known, those refused are dead letters as well; at most 1,000 refusals
+  are listed;
+- 400 where the body as a whole is no text, empty or too large, or on another path: nothing of it was taken;
+- 403 without the token, 503 when the system does not get to it within half a minute (it is queued, and
+  delivering it again does no harm).
+
+``POST /kill-switch`` with ``{"on": true, "channel": ""}`` (a channel is ``dm``, ``strength`` or ``tuning``; "" is the
+book) is answered with 200 and ``{"changed": true, "in_force": [...]}``: whether that changed anything, and every
+protection that is on now (`views.protections_view`); it holds from the next step on. The errors are those above.
 """
 
 from __future__ import annotations
@@ -15,25 +29,64 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, TypedDict
 
 from edgebook.domain.errors import InputError
+from edgebook.domain.protection import channel_scope
+from edgebook.overrides.record import CHANNELS
+from edgebook.trading.signals import ACCEPTED, KNOWN, REFUSED, Receipt
 
 MAX_BODY_BYTES = 4_000_000
+MAX_REFUSALS = 1_000
 ANSWER_SECONDS = 30.0
+_CHUNK = 65_536
+_DRAINED_BYTES = 64_000_000
 
 
 @dataclass(slots=True)
 class Delivery:
-    """One posted batch of lines, and what became of it."""
+    """One posted batch of lines, and what became of each."""
 
     lines: list[str]
-    counts: dict[str, int] = field(default_factory=dict)
+    receipts: list[Receipt] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(slots=True)
+class Turn:
+    """One posted turn of the kill switch of a scope (`domain.protection`), and what came of it."""
+
+    scope: str
+    on: bool
+    changed: bool = False
+    in_force: Sequence[Mapping[str, object]] = ()
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+Inbox = queue.SimpleQueue[Delivery | Turn]
+
+
+class Answer(TypedDict):
+    """What became of a batch: counts, and the number (from 1) and reason of each line that was refused."""
+
+    read: int
+    accepted: int
+    known: int
+    refused: int
+    refusals: list[Refusal]
+
+
+class Refusal(TypedDict):
+    """One line that was refused."""
+
+    line: int
+    reason: str
 
 
 def address_file(db_url: str) -> Path:
@@ -48,13 +101,13 @@ def address_file(db_url: str) -> Path:
 
 
 @contextmanager
-def listening(db_url: str, port: int) -> Iterator[tuple[queue.SimpleQueue[Delivery], int]]:
-    """Listen on loopback while the block runs; yields the queue of deliveries and the port.
+def listening(db_url: str, port: int) -> Iterator[tuple[Inbox, int]]:
+    """Listen on loopback while the block runs; yields the queue of what is posted and the port.
 
     Raises:
         InputError: the port cannot be bound.
     """
-    inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+    inbox: Inbox = queue.SimpleQueue()
     token = secrets.token_hex(16)
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), _handler(inbox, token))
@@ -80,17 +133,82 @@ def listening(db_url: str, port: int) -> Iterator[tuple[queue.SimpleQueue[Delive
         path.unlink(missing_ok=True)
 
 
-def post(db_url: str, lines: list[str]) -> dict[str, int]:
-    """Send lines to the running system and wait for what became of them.
+def numbered(lines: Iterable[str]) -> list[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1.
+
+    >>> numbered(["a", "", "b\\r"])
+    [(1, 'a'), (3, 'b')]
+    """
+    return [(n, line.strip()) for n, line in enumerate(lines, start=1) if line.strip()]
+
+
+def answer_of(numbers: Sequence[int], receipts: Sequence[Receipt]) -> Answer:
+    """The answer to a batch, given the number of each line."""
+    told = Counter(receipt.status for receipt in receipts)
+    refused = [(n, receipt.reason) for n, receipt in zip(numbers, receipts, strict=True) if receipt.status == REFUSED]
+    return {
+        "read": len(receipts),
+        "accepted": told[ACCEPTED],
+        "known": told[KNOWN],
+        "refused": told[REFUSED],
+        "refusals": [{"line": n, "reason": reason} for n, reason in refused[:MAX_REFUSALS]],
+    }
+
+
+def post(db_url: str, lines: Sequence[str]) -> Answer:
+    """Send lines to the running system, in as many batches as they need, and wait for what became of each.
 
     Raises:
-        InputError: no system is running on this database, or it did not take the lines.
+        InputError: no system is running on this database, it did not take the lines, or one line alone is too large.
     """
+    path = _running(db_url) if lines else address_file(db_url)
+    total: Answer = {"read": 0, "accepted": 0, "known": 0, "refused": 0, "refusals": []}
+    for batch in _batches(numbered(lines)):
+        found: Answer = _send(path, "/signals", "\n".join(line for _, line in batch).encode())
+        for name in ("read", "accepted", "known", "refused"):
+            total[name] += found[name]
+        total["refusals"] += [{**one, "line": batch[one["line"] - 1][0]} for one in found["refusals"]]
+    return total
+
+
+def post_turn(db_url: str, on: bool, channel: str = "") -> dict[str, Any]:
+    """Turn the kill switch of the running system, of the book or of one learning channel, and wait for the answer.
+
+    Raises:
+        InputError: no such channel, no system is running on this database, or it did not take it.
+    """
+    if channel not in ("", *CHANNELS):
+        raise InputError(f"channel {channel!r} is none of {', '.join(CHANNELS)}")
+    found: dict[str, Any] = _send(_running(db_url), "/kill-switch", json.dumps({"on": on, "channel": channel}).encode())
+    return found
+
+
+def _running(db_url: str) -> Path:
     path = address_file(db_url)
     if not path.exists():
         raise InputError(
             f"no running system: {path} does not exist; start one with 'edgebook run --db {db_url}'", stage="ingress"
         )
+    return path
+
+
+def _batches(lines: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for number, line in lines:
+        more = len(line.encode()) + 1
+        if more > MAX_BODY_BYTES:
+            raise InputError(f"line {number} has {more} bytes; a signal has at most {MAX_BODY_BYTES}", stage="ingress")
+        if size + more > MAX_BODY_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append((number, line))
+        size += more
+    if batch:
+        yield batch
+
+
+def _send(path: Path, to: str, body: bytes) -> Any:
     try:
         address = json.loads(path.read_text())
         port, token = int(address["port"]), str(address["token"])
@@ -98,12 +216,9 @@ def post(db_url: str, lines: list[str]) -> dict[str, int]:
         raise InputError(f"{path} is no address of a running system ({error}); restart it", stage="ingress") from error
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS + 5)
     try:
-        body = "\n".join(lines).encode()
-        connection.request(
-            "POST", "/signals", body, {"X-Edgebook-Token": token, "Content-Type": "application/x-ndjson"}
-        )
+        connection.request("POST", to, body, {"X-Edgebook-Token": token, "Content-Type": "application/x-ndjson"})
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        found: Any = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise InputError(
             f"the system named in {path} does not answer ({error}); it may have stopped", stage="ingress"
@@ -111,32 +226,88 @@ def post(db_url: str, lines: list[str]) -> dict[str, int]:
     finally:
         connection.close()
     if response.status != 200:
-        raise InputError(
-            f"the running system refused the signals: {answer.get('error', response.reason)}", stage="ingress"
-        )
-    counts: dict[str, int] = answer
-    return counts
+        raise InputError(f"the running system refused it: {found.get('error', response.reason)}", stage="ingress")
+    return found
 
 
-def _handler(inbox: queue.SimpleQueue[Delivery], token: str) -> type[BaseHTTPRequestHandler]:
+def _text_of(body: bytes) -> str:
+    """The body as text.
+
+    Raises:
+        InputError: it is none, or has no line.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the body is no UTF-8 text (byte {error.start}); POST JSON lines") from None
+    if "\x00" in text:
+        raise InputError("the body holds a NUL, so it is no text; POST JSON lines")
+    if not text.strip():
+        raise InputError("the body has no line; POST JSON lines")
+    return text
+
+
+def _turn_of(body: bytes) -> Turn:
+    """The turn a body asks for.
+
+    Raises:
+        InputError: it asks for none.
+    """
+    try:
+        asked = json.loads(_text_of(body))
+    except (ValueError, RecursionError):
+        asked = None
+    on = asked.get("on") if isinstance(asked, dict) else None
+    channel = asked.get("channel", "") if isinstance(asked, dict) else None
+    if not isinstance(on, bool) or channel not in ("", *CHANNELS):
+        raise InputError(f'POST /kill-switch takes {{"on": true, "channel": ""}}; channels are {", ".join(CHANNELS)}')
+    return Turn(channel_scope(channel), on)
+
+
+def _handler(inbox: Inbox, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length") or ""
-            size = int(length) if length.isascii() and length.isdecimal() else 0
+            size = int(length) if length.isascii() and length.isdecimal() and len(length) < 16 else 0
             if not hmac.compare_digest((self.headers.get("X-Edgebook-Token") or "").encode(), token.encode()):
-                return self._answer(403, {"error": "wrong or missing token"})
-            if self.path != "/signals" or not 0 < size <= MAX_BODY_BYTES:
-                return self._answer(400, {"error": f"POST /signals takes 1 to {MAX_BODY_BYTES} bytes of JSON lines"})
-            text = self.rfile.read(size).decode("utf-8", errors="replace")
-            delivery = Delivery([line for line in text.splitlines() if line.strip()])
-            inbox.put(delivery)
-            if not delivery.done.wait(ANSWER_SECONDS):
-                return self._answer(503, {"error": "queued, but the system did not get to it in time"})
-            return self._answer(200, delivery.counts)
+                return self._refuse(403, "wrong or missing token", size)
+            take = {"/signals": self._signals, "/kill-switch": self._kill_switch}.get(self.path)
+            if take is None or not 0 < size <= MAX_BODY_BYTES:
+                return self._refuse(400, f"POST /signals, or /kill-switch, takes 1 to {MAX_BODY_BYTES} bytes", size)
+            try:
+                return take(self.rfile.read(size))
+            except InputError as error:
+                return self._refuse(400, error.message, 0)
 
-        def _answer(self, status: int, body: Mapping[str, str | int]) -> None:
+        def _signals(self, body: bytes) -> None:
+            lines = numbered(_text_of(body).split("\n"))
+            delivery = Delivery([line for _, line in lines])
+            if self._done(delivery):
+                self._answer(200, answer_of([n for n, _ in lines], delivery.receipts))
+
+        def _kill_switch(self, body: bytes) -> None:
+            turn = _turn_of(body)
+            if self._done(turn):
+                self._answer(200, {"changed": turn.changed, "in_force": turn.in_force})
+
+        def _done(self, asked: Delivery | Turn) -> bool:
+            """Queue it and wait until the driver has got to it; when it does not, the sender is told so."""
+            inbox.put(asked)
+            if asked.done.wait(ANSWER_SECONDS):
+                return True
+            self._refuse(503, "queued, but the system did not get to it in time", 0)
+            return False
+
+        def _refuse(self, status: int, reason: str, unread: int) -> None:
+            """Answer with an error; what is still being sent is read first, or the sender would never see it."""
+            left = min(unread, _DRAINED_BYTES)
+            while left > 0 and (data := self.rfile.read(min(left, _CHUNK))):
+                left -= len(data)
+            self._answer(status, {"error": reason})
+
+        def _answer(self, status: int, body: Mapping[str, object]) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

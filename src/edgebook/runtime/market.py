@@ -194,8 +194,8 @@ class Tape:
     def path(self, symbol: str, timeframe: str, start: int, end: int) -> BarSeries:
         """Bars that open at or after ``start`` and close at or before ``end``."""
         step = micros(timeframe)
-        parts = [part.slice(start, end - step + 1) for part in self._lines[symbol, timeframe].bars]
-        kept = [part for part in parts if len(part)]
+        near = (part for part in self._lines[symbol, timeframe].bars if part.ts_open[-1] >= start)
+        kept = [part for part in (part.slice(start, end - step + 1) for part in near) if len(part)]
         if len(kept) == 1:
             return kept[0]
         if not kept:

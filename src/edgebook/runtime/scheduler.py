@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from edgebook.runtime.ingress import Delivery
+from edgebook.runtime.ingress import Inbox, Turn
 from edgebook.runtime.system import System
 from edgebook.runtime.timetable import start_pm_jobs
+from edgebook.runtime.views import protections_view
 
 PACE_SECONDS = 0.1
 Watch = Callable[[System, int], bool]
@@ -52,7 +53,7 @@ def run_paced(
     system: System,
     speed: float,
     until: int | None,
-    inbox: queue.SimpleQueue[Delivery],
+    inbox: Inbox,
     watch: Watch | None = None,
 ) -> None:
     """Walk the same moments, no faster than ``speed`` simulated seconds per wall second, taking deliveries between
@@ -82,12 +83,16 @@ def run_paced(
         time.sleep(max(0.0, min(PACE_SECONDS, beat - time.monotonic())))
 
 
-def _deliver(system: System, inbox: queue.SimpleQueue[Delivery]) -> None:
+def _deliver(system: System, inbox: Inbox) -> None:
     while True:
         try:
-            delivery = inbox.get_nowait()
+            posted = inbox.get_nowait()
         except queue.Empty:
             return
-        delivery.counts = system.take(delivery.lines)
+        if isinstance(posted, Turn):
+            posted.changed = system.turn(posted.scope, posted.on)
+            posted.in_force = protections_view(system.desk.uow)
+        else:
+            posted.receipts = system.take(posted.lines)
         system.commit()
-        delivery.done.set()
+        posted.done.set()

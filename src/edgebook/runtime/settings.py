@@ -11,15 +11,29 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from edgebook.domain.errors import InputError
 from edgebook.domain.timeframe import TIMEFRAMES
 
-_NOT_HASHED = {"db", "port", "speed", "commit_every_strands"}
+#: Settings that change no result, and may tell of a machine what a report should not: paths, hosts, passwords.
+MACHINE_FACTS = {"db", "port", "speed", "commit_every_strands", "curators"}
+#: What an operator may change between two runs of one book: it only forbids buys, and each time the log says so.
+_PROTECTIONS = {
+    "daily_loss_stop",
+    "drawdown_stop",
+    "cooldown_hours",
+    "loss_streak",
+    "loss_streak_hours",
+    "stop_buy",
+}
+#: Settings of a later release: at their default they are not hashed, so that databases from before stay usable.
+_LATER = {"normalise_h", "fill_on", "failure_probability", *_PROTECTIONS}
+_Share = Annotated[float, Field(ge=0, lt=1)]
+_Hours = Annotated[float, Field(ge=0, le=8_760)]
 
 
 class Settings(BaseSettings):
@@ -37,6 +51,8 @@ class Settings(BaseSettings):
     sim_tokens: int = Field(default=24, ge=3, le=24)
     starting_cash_usd: int = Field(default=100_000, gt=0)
     book: str = "main"
+    curators: str = ""
+    """Registry of curators, a TOML or JSON file; what it says enters the log, so its place is no part of a run."""
     learning_enabled: bool = True
     global_exit: bool = False
     """EMA20 and EMA30 below all slower EMAs end S1, S2 and S3 at once (engine.md 2; decisions 9)."""
@@ -44,9 +60,41 @@ class Settings(BaseSettings):
     """When the first entry of an attempt may be bought: at once, or only after the price has been above EMA333."""
     first_dip: bool = True
     """Whether the first dip of a young S3 is bought (rule 9)."""
+    normalise_h: bool = False
+    """Whether appetite swings equally far on every timeframe (trading.md 3.2)."""
     reclaim: bool = False
     """Whether a reclaim of EMA333 after an emergency exit is bought (rule 4; decisions 58)."""
+    daily_loss_stop: _Share = 0.0
+    """Share of the book's value lost since 00:00 UTC that stops buys for the day; 0 is off."""
+    drawdown_stop: _Share = 0.0
+    """Share below the peak of the book's value that stops buys; 0 is off."""
+    cooldown_hours: _Hours = 0.0
+    """How long a token is not bought after a trade of it has closed at a loss; 0 is off."""
+    loss_streak: int = Field(default=0, ge=0)
+    """Losing trades in a row of one token, or under one pattern, that stop its buys; 0 is off."""
+    loss_streak_hours: _Hours = 0.0
+    """How long a streak of losses stops them, after the last one."""
+    stop_buy: bool = False
+    """Whether nothing is bought at all; exits go on."""
+    fill_on: Literal["next_open", "close"] = "next_open"
+    """Price of a paper fill: the open of the next bar, or the close of the bar it was decided on."""
+    failure_probability: float = Field(default=0.0, ge=0, le=1)
+    """Share of paper orders that the broker refuses, the same ones in every run."""
     commit_every_strands: int = Field(default=4_000, ge=1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if bool(self.loss_streak) != bool(self.loss_streak_hours):
+            raise ValueError(
+                f"loss_streak is {self.loss_streak} and loss_streak_hours is {self.loss_streak_hours:g}; "
+                "set both above 0, or neither"
+            )
+        if 0 < self.drawdown_stop <= self.daily_loss_stop:
+            raise ValueError(
+                f"daily_loss_stop is {self.daily_loss_stop:g} and drawdown_stop is {self.drawdown_stop:g}; the daily "
+                "stop must be the smaller one, or it can never be the first"
+            )
+        return self
 
     @field_validator("timeframes", mode="before")
     @classmethod
@@ -66,7 +114,16 @@ class Settings(BaseSettings):
     @property
     def settings_hash(self) -> str:
         """16 hex digits over everything that changes results (decisions 33)."""
-        facts = {k: v for k, v in self.model_dump(mode="json").items() if k not in _NOT_HASHED}
+        return self._hash(MACHINE_FACTS)
+
+    @property
+    def book_hash(self) -> str:
+        """The same without what may change from one run of a book to the next: a database belongs to one of these."""
+        return self._hash(MACHINE_FACTS | _PROTECTIONS)
+
+    def _hash(self, without: set[str]) -> str:
+        without = without | {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        facts = {k: v for k, v in self.model_dump(mode="json").items() if k not in without}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -88,5 +145,7 @@ def load_settings(file: Path | None = None, **given: Any) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise InputError(f"settings: {first['msg'].removeprefix('Value error, ')}") from error
         where = ".".join(map(str, first["loc"])) or "settings"
         raise InputError(f"setting {where}: {first['msg']} (was {first.get('input')!r})") from error

@@ -11,9 +11,19 @@ import structlog
 from edgebook.desk import Desk
 from edgebook.domain.errors import EdgebookError
 from edgebook.domain.evidence import JobRun, Watermark
-from edgebook.jobs import Counts, Job, decision_maker, ingest_signal, pm_core_tick, settle_orders
+from edgebook.jobs import (
+    Counts,
+    Job,
+    check_protections,
+    decision_maker,
+    ingest_signal,
+    pm_core_tick,
+    settle_orders,
+    turn_kill_switch,
+)
 from edgebook.runtime.market import Tape
 from edgebook.runtime.timetable import Timetable
+from edgebook.trading.signals import Receipt, reading_order
 
 log = structlog.get_logger()
 
@@ -46,7 +56,6 @@ class System:
         clock = desk.uow.watermarks.get("clock")
         self.clock = clock.at if clock else tape.start
         self.moments_done = self.bars = 0
-        self.delivered: dict[str, int] = {"read": 0, "applied": 0, "skipped": 0, "failed": 0}
         while self._next_signal < len(signals) and signals[self._next_signal][0] <= self.clock:
             self._next_signal += 1
 
@@ -76,6 +85,8 @@ class System:
         """One moment: bars, signals, jobs, fills; then the clock moves and a full group is committed."""
         desk = self.desk
         self.tape.load(now)
+        if desk.unsettled:
+            self._do("check_protections", now, lambda: check_protections(desk, now))
         for timeframe in self.tape.timeframes:
             if self.tape.due(timeframe, now) or desk.attention.get(timeframe):
                 self._do("pm_core_tick", now, lambda tf=timeframe: pm_core_tick(desk, tf, now))
@@ -110,14 +121,17 @@ class System:
         if count and last is not None:
             self.desk.uow.runs.put(replace(last, idle_slots=count, last_slot=slot))
 
-    def take(self, lines: Sequence[str]) -> Counts:
-        """Signals that came in from outside, at the clock's time."""
-        total = dict.fromkeys(self.delivered, 0)
-        for line in lines:
-            for name, count in ingest_signal(self.desk, line, self.clock).items():
-                total[name] += count
-        self._do("decision_maker", self.clock, lambda: decision_maker(self.desk, self.clock))
-        return total
+    def take(self, lines: Sequence[str]) -> list[Receipt]:
+        """Signals that came in from outside, at the clock's time; what became of each, in the order they were given.
+
+        They are ingested in the order of their messages, so that one delivery leads to one log, however it is shuffled.
+        """
+        return self._ingest(lines, self.clock)
+
+    def turn(self, scope: str, on: bool) -> bool:
+        """The kill switch of a scope (`domain.protection`), turned at the clock's time; whether that changed
+        anything."""
+        return bool(turn_kill_switch(self.desk, scope, on, self.clock)["applied"])
 
     def commit(self) -> None:
         """Make everything up to the clock durable, the clock with it."""
@@ -135,10 +149,13 @@ class System:
             self._next_signal += 1
         lines.extend(self.tape.source.signals(self.clock, now))
         if lines:
-            for line in lines:
-                for name, count in ingest_signal(self.desk, line, now).items():
-                    self.delivered[name] += count
-            self._do("decision_maker", now, lambda: decision_maker(self.desk, now))
+            self._ingest(lines, now)
+
+    def _ingest(self, lines: Sequence[str], now: int) -> list[Receipt]:
+        order = reading_order(lines)
+        found = {i: ingest_signal(self.desk, lines[i], now) for i in order}
+        self._do("decision_maker", now, lambda: decision_maker(self.desk, now))
+        return [found[i] for i in range(len(lines))]
 
     def _do(self, name: str, slot: int, work: object) -> JobRun:
         """Run one job's work. A failure undoes all it wrote, is recorded on its run and shown, never swallowed (law

@@ -13,6 +13,7 @@ from typing import Any
 from edgebook.domain.codec import to_json
 from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Lesson, family_key
+from edgebook.domain.protection import BOOK, CHANNEL
 from edgebook.domain.scope import contains, scope_hash
 from edgebook.domain.strands import (
     BuyWindow,
@@ -124,6 +125,7 @@ def status_view(uow: UnitOfWork) -> dict[str, Json]:
     aggregated = uow.watermarks.get("pattern_scope_aggregator")
     trades = list(uow.trades.values())
     lessons = Counter(f"{x.lesson_type}:{x.status}" for x in uow.lessons.values())
+    in_force = protections_view(uow)
     return {
         "clock": when(clock.at if clock else 0),
         "strands": seq,
@@ -138,7 +140,31 @@ def status_view(uow: UnitOfWork) -> dict[str, Json]:
         "config_version": max((row.config_version for row in uow.configs.values()), default=0),
         "newest_lesson": when(max((x.last_validated for x in uow.lessons.values()), default=0)),
         "dead_letters": len(uow.dead_letters),
+        "kill_switch": _kill_switch(in_force),
+        "protections": in_force,
     }
+
+
+def _kill_switch(in_force: list[dict[str, Json]]) -> str:
+    """``off``, ``on``, or the learning channels it holds neutral.
+
+    >>> _kill_switch([{"reason": "kill_switch", "scope": "channel|dm"}])
+    'on for channel dm'
+    """
+    scopes = [str(one["scope"]) for one in in_force if one["reason"] == "kill_switch"]
+    channels = [scope.removeprefix(CHANNEL) for scope in scopes if scope.startswith(CHANNEL)]
+    parts = (["on"] if BOOK in scopes else []) + [f"on for channel {channel}" for channel in channels]
+    return ", ".join(parts) or "off"
+
+
+def protections_view(uow: UnitOfWork) -> list[dict[str, Json]]:
+    """Every protection that is on, the kill switch among them: reason, scope, since when, until when ("" for open
+    end)."""
+    return [
+        {"reason": block.reason, "scope": row.scope, "since": when(block.since), "until": when(block.until)}
+        for row in sorted(uow.protections.values(), key=lambda row: row.scope)
+        for block in row.blocks
+    ]
 
 
 def trace(uow: UnitOfWork, signal: str) -> dict[str, Json]:
@@ -306,7 +332,12 @@ def _line(strand: Strand) -> dict[str, Json]:
         "order_filled": lambda p: f"{p.side} {p.quantity} at {p.price:.6g}, fee {p.fee_usd}",
         "position_closed": lambda p: f"rr {p.summary.rr:+.3f}, pnl {p.summary.pnl_usd} ({p.exit_reason})",
         "uptrend_stage_transition": lambda p: f"{p.from_state} -> {p.to_state}",
-        "uptrend_buy_window": lambda p: f"{p.window_kind} window, entered {p.entered}",
+        "uptrend_buy_window": lambda p: (
+            f"{p.window_kind} window, entered {p.entered}"
+            + (f", blocked by {', '.join(p.blocked_by)}" if p.blocked_by else "")
+        ),
+        "protection_changed": lambda p: f"{p.reason} {'on' if p.on else 'off'} for {p.scope} ({p.detail})",
+        "nav_marked": lambda p: f"the book is worth {p.nav_usd} USD",
         "uptrend_episode_summary": lambda p: f"{p.episode_type}: {p.outcome}",
         "social_lowcap": lambda p: f"{p.curator} on {p.symbol}: {p.intent}",
     }.get(strand.kind, lambda p: "")(payload)

@@ -1,11 +1,14 @@
-"""Curators and their scores, folded from signals and closed trades (trading.md 1.1)."""
+"""Curators and their scores, folded from the registry, signals and closed trades (trading.md 1.1)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from edgebook.domain.book import Curator
 from edgebook.domain.decay import HOUR, decay
 from edgebook.domain.errors import TradingError
-from edgebook.domain.strands import PositionClosed, SocialLowcap, Strand
+from edgebook.domain.ids import stable_id
+from edgebook.domain.strands import CuratorRegistered, PositionClosed, SocialLowcap, Strand
 from edgebook.domain.values import replace
 
 PRIOR_WINS = 5
@@ -15,7 +18,8 @@ NEW_SCORE = 0.6
 
 
 def evolve_curator(curator: Curator | None, strand: Strand) -> Curator:
-    """The curator after ``strand``: a signal counts, a closed trade under one of its signals moves the score.
+    """The curator after ``strand``: a registration says who it is, a signal counts, a closed trade under one of its
+    signals moves the score.
 
     A curator nobody registered begins as ``testing`` with score 0.6 (decisions 40).
 
@@ -24,8 +28,9 @@ def evolve_curator(curator: Curator | None, strand: Strand) -> Curator:
     """
     payload = strand.payload
     if isinstance(payload, SocialLowcap):
-        known = curator or Curator(payload.curator, "testing", NEW_SCORE, NEW_SCORE, first_seen=strand.ts_event)
-        return replace(known, signals=known.signals + 1, last_signal_at=max(known.last_signal_at, strand.ts_event))
+        return _after_signal(curator or _stranger(payload.curator), strand.ts_event)
+    if isinstance(payload, CuratorRegistered):
+        return _registered(curator or _stranger(payload.curator), payload, strand.seq)
     if not isinstance(payload, PositionClosed):
         if curator is None:
             raise TradingError(f"strand {strand.id} of kind {strand.kind} says nothing of a curator", stage="curators")
@@ -35,6 +40,70 @@ def evolve_curator(curator: Curator | None, strand: Strand) -> Curator:
             f"trade {strand.trade_id} closed for curator {payload.curator_id!r}, who gave no signal", stage="curators"
         )
     return _after_trade(curator, strand.ts_event, payload.summary.roi)
+
+
+def registration(curator: Curator | None) -> CuratorRegistered | None:
+    """What the registry last said of a curator; None for one it never spoke of."""
+    if curator is None or not curator.registered:
+        return None
+    return CuratorRegistered(
+        curator=curator.id,
+        name=curator.name,
+        enabled=curator.enabled,
+        status=curator.status,
+        base_weight=curator.base_weight,
+        handles=curator.handles,
+        tags=curator.tags,
+        notes=curator.notes,
+    )
+
+
+def registration_strand(entry: CuratorRegistered, known: Curator | None, now: int) -> Strand | None:
+    """The ``curator_registered`` strand of a registry's entry, None where the book knows just that already."""
+    if registration(known) == entry:
+        return None
+    return Strand(
+        id=stable_id(entry.kind, entry.curator, known.registered if known else 0),
+        payload=entry,
+        ts_event=now,
+        ts_recorded=now,
+        module="dm",
+        tags=(entry.kind, entry.status),
+    )
+
+
+def addresses(curators: Iterable[Curator]) -> dict[str, str]:
+    """Curator id by ``platform:handle``; a handle that moved belongs to whom the registry gave it last."""
+    known = sorted((curator for curator in curators if curator.registered), key=lambda c: c.registered)
+    return {handle: curator.id for curator in known for handle in curator.handles}
+
+
+def _stranger(ident: str) -> Curator:
+    return Curator(ident, "testing", NEW_SCORE, NEW_SCORE)
+
+
+def _after_signal(curator: Curator, ts: int) -> Curator:
+    return replace(
+        curator,
+        signals=curator.signals + 1,
+        first_seen=min(curator.first_seen, ts) if curator.signals else ts,
+        last_signal_at=max(curator.last_signal_at, ts),
+    )
+
+
+def _registered(curator: Curator, entry: CuratorRegistered, seq: int) -> Curator:
+    grown = replace(
+        curator,
+        name=entry.name,
+        enabled=entry.enabled,
+        status=entry.status,
+        base_weight=entry.base_weight,
+        handles=entry.handles,
+        tags=entry.tags,
+        notes=entry.notes,
+        registered=seq,
+    )
+    return _scored(grown)
 
 
 def _after_trade(curator: Curator, ts: int, roi: float) -> Curator:
@@ -49,8 +118,12 @@ def _after_trade(curator: Curator, ts: int, roi: float) -> Curator:
         pnl_sum=curator.pnl_sum * old + new * roi,
         pnl_anchor_ts=anchor,
     )
-    mean_roi = grown.pnl_sum / grown.pnl_weight
-    return replace(grown, score=curator_score(grown.base_weight, grown.wins, grown.trades, mean_roi))
+    return _scored(grown)
+
+
+def _scored(curator: Curator) -> Curator:
+    mean_roi = curator.pnl_sum / curator.pnl_weight if curator.pnl_weight else 0.0
+    return replace(curator, score=curator_score(curator.base_weight, curator.wins, curator.trades, mean_roi))
 
 
 def curator_score(base: float, wins: int, trades: int, mean_roi: float) -> float:

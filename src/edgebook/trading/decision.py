@@ -22,7 +22,7 @@ from edgebook.overrides.combine import Applied, apply_allocation_overrides
 from edgebook.overrides.history import ConfigHistory
 from edgebook.trading.position import position_id
 from edgebook.trading.rules import BUY_INTENTS, DecisionRules, TradingRules, interpolate, timeframe_splits
-from edgebook.trading.signals import parse_signal as parse_signal
+from edgebook.trading.signals import message_order
 
 MARKET_CAPS = (
     (5e5, "<500k"), (1e6, "500k-1m"), (2e6, "1m-2m"), (5e6, "2m-5m"), (1e7, "5m-10m"), (5e7, "10m-50m"),
@@ -182,11 +182,13 @@ def _curator_gate(curator: Curator | None, rules: DecisionRules) -> GateResult:
     if curator is None:
         detail = f"unregistered: testing, score {rules.new_curator_score:g}"
         return GateResult("curator_score", rules.unregistered_passes, detail)
-    if curator.status in ("inactive", "suspended"):
-        return GateResult("curator_score", False, f"curator is {curator.status}")
-    passed = curator.score >= rules.min_curator_score
+    if not curator.followed:
+        return GateResult("curator_score", False, f"curator is {curator.status if curator.enabled else 'disabled'}")
+    allowed = bool(curator.registered) or rules.unregistered_passes
+    passed = allowed and curator.score >= rules.min_curator_score
+    standing = curator.status if curator.registered else f"unregistered: {curator.status}"
     return GateResult(
-        "curator_score", passed, f"{curator.status}, score {curator.score:.4f}, needs {rules.min_curator_score:g}"
+        "curator_score", passed, f"{standing}, score {curator.score:.4f}, needs {rules.min_curator_score:g}"
     )
 
 
@@ -225,6 +227,7 @@ def decide(
     rules: TradingRules,
     now: int,
     active_positions: int | None = None,
+    answered: Mapping[str, Strand] | None = None,
 ) -> Decided:
     """Approve or reject a signal, size the approval, and hand it to one position per timeframe.
 
@@ -235,9 +238,11 @@ def decide(
         regime: the market at ``now``; only its DM dims enter the scope.
         bars_count: closed bars per timeframe; a new position is watched from ``bars_threshold`` on, dormant below.
         now: microseconds UTC.
+        answered: per timeframe the newest signal the position there answers to already.
 
     A flat position takes the decision up at once; a holding one keeps its own and remembers this one as pending; paused
-    and archived ones are left alone (decisions 41). The same signal always gives the same ids.
+    and archived ones are left alone, and so are those that answer to a newer message (decisions 41): late and shuffled
+    deliveries end where ordered ones do. The same signal always gives the same ids.
     """
     said = signal.payload
     assert isinstance(said, SocialLowcap)
@@ -260,7 +265,9 @@ def decide(
     if failed:
         return Decided((strand,), None)
     row = decision_row(strand)
-    statuses = (_hand_over(strand, row, positions.get(tf), tf, bars_count.get(tf, 0), rules) for tf in rules.timeframes)
+    newer = [tf for tf, other in (answered or {}).items() if message_order(other) > message_order(signal)]
+    open_to_it = [tf for tf in rules.timeframes if tf not in newer]
+    statuses = (_hand_over(strand, row, positions.get(tf), tf, bars_count.get(tf, 0), rules) for tf in open_to_it)
     return Decided((strand, *(status for status in statuses if status is not None)), row)
 
 

@@ -6,6 +6,7 @@ Learned numbers are not here: they live in learning's configs and reach the rule
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +14,8 @@ from types import MappingProxyType
 
 from edgebook.domain.errors import TradingError
 from edgebook.domain.timeframe import nearest
+from edgebook.engine.columns import MAX_GAP_BARS, S1_WINDOW_HALO
+from edgebook.engine.gates import BASE_GATES
 
 #: A rest worth less than this, or less than this share of what was bought, is dust: written off, not sold (trading.md
 #: 4.3). These two are laws of the ledger, not settings: the log must fold to the same book under any settings.
@@ -118,6 +121,37 @@ class RiskRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtectionRules:
+    """When new buys are forbidden for a while; each is off at 0 (trading.md 3.6; decisions 43).
+
+    Attributes:
+        daily_loss: share of the book's value lost since 00:00 UTC, below 1.
+        drawdown: share below the peak of the book's value, below 1.
+        cooldown: after a losing trade of a token, microseconds.
+        loss_streak: losing trades in a row of one token, or entered under one pattern.
+        loss_streak_pause: how long that bars the token or the pattern after the last of them, microseconds.
+        stop_buy: nothing is bought at all.
+    """
+
+    daily_loss: Decimal = Decimal(0)
+    drawdown: Decimal = Decimal(0)
+    cooldown: int = 0
+    loss_streak: int = 0
+    loss_streak_pause: int = 0
+    stop_buy: bool = False
+
+    @property
+    def watches_nav(self) -> bool:
+        """Whether the value of the book has to be known at every moment."""
+        return bool(self.daily_loss or self.drawdown)
+
+    @property
+    def watches_trades(self) -> bool:
+        """Whether a closed trade may bar its token or its pattern."""
+        return bool(self.cooldown or self.loss_streak)
+
+
+@dataclass(frozen=True, slots=True)
 class EpisodeRules:
     """Numbers of episodes and windows (trading.md 5; decisions 28). Distances in ATR, gaps in bars.
 
@@ -126,9 +160,41 @@ class EpisodeRules:
 
     max_samples: int = 12
     max_samples_blocked: int = 4
-    s1_halo_extra_atr: float = 0.5
-    void_gap_bars: int = 3
+    s1_halo_extra_atr: float = S1_WINDOW_HALO - BASE_GATES.halo
+    void_gap_bars: int = MAX_GAP_BARS
     virtual_trims: bool = True
+
+    def __post_init__(self) -> None:
+        if self.s1_halo_extra_atr > S1_WINDOW_HALO - BASE_GATES.halo or self.void_gap_bars < MAX_GAP_BARS:
+            raise TradingError(
+                f"s1_halo_extra_atr {self.s1_halo_extra_atr} or void_gap_bars {self.void_gap_bars} asks for bars the "
+                f"engine does not mark: at most {S1_WINDOW_HALO - BASE_GATES.halo} and at least {MAX_GAP_BARS}",
+                stage="settings",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRules:
+    """Numbers of the intent metrics of a token (trading.md 1.4).
+
+    Attributes:
+        half_life_hours: age at which a mention counts half.
+        min_decay: a mention that counts less than this share is dropped.
+        max_mentions: newest mentions kept per token, so that nobody can make a row grow without end.
+    """
+
+    half_life_hours: float = 72.0
+    min_decay: float = 0.01
+    max_mentions: int = 256
+
+    @property
+    def horizon_hours(self) -> float:
+        """Age beyond which a mention counts less than ``min_decay``; about 20 days."""
+        return -self.half_life_hours * math.log2(self.min_decay)
+
+
+#: A law of the book, not a setting: the log must fold to the same rows under any settings.
+INTENTS = IntentRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +222,7 @@ class TradingRules:
     sizes: SizeRules = field(default_factory=SizeRules)
     pm: PmRules = field(default_factory=PmRules)
     risk: RiskRules = field(default_factory=RiskRules)
+    protections: ProtectionRules = field(default_factory=ProtectionRules)
     episodes: EpisodeRules = field(default_factory=EpisodeRules)
     outcome: OutcomeRules = field(default_factory=OutcomeRules)
 

@@ -1,24 +1,48 @@
-"""Raw social signals: one JSON object per line, checked field by field, to ``social_lowcap`` (trading.md 1.3; decisions
-40)."""
+"""Raw social signals: one JSON object per line, checked field by field, to ``social_lowcap`` (trading.md 1.2-1.4;
+decisions 40).
+
+This is the one schema of every way in: a recorded file, the loopback ingress, ``edgebook inject``, a feed.
+
+| field | what |
+|---|---|
+| ``id`` or ``message_id`` | id of the message on its platform; text |
+| ``platform`` | where it was posted, small letters; default ``jsonl`` |
+| ``ts`` | when, ISO 8601 with a time zone |
+| ``curator`` | who: an id of the registry, or ``platform:handle`` |
+| ``token`` | ``symbol``, ``ticker``, ``contract``, ``chain``: one of the first three; without a token table the first |
+| ``intent`` | what the message wants (trading.md 1.4); ``mocking_negative`` is ``mock``, ``sell_call`` is ``sell`` |
+| ``mapping_confidence`` | how sure the sender is of the token, from 0 to 1 |
+| ``market`` | ``mcap_usd``, ``vol24h_usd``, ``liquidity_usd``, ``age_days``; each may be missing |
+| ``text`` | the message; may be missing |
+
+A message is told once per (platform, message id, contract), however often it is delivered.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from edgebook.domain.errors import InputError
 from edgebook.domain.ids import stable_id
+from edgebook.domain.mentions import TokenMatch, TokenMention, curator_address
 from edgebook.domain.strands import SocialLowcap, Strand
+from edgebook.domain.values import replace
+from edgebook.trading.rules import BUY_INTENTS
 
+Resolve = Callable[[TokenMention], TokenMatch]
 PLATFORM = "jsonl"
+CHAIN = "exchange"
 #: Names of intents in the JSONL that differ from ours.
-INTENT_NAMES = {"mocking_negative": "mock"}
+INTENT_NAMES = {"mocking_negative": "mock", "sell_call": "sell"}
+ACCEPTED, KNOWN, REFUSED = "accepted", "known", "refused"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = 1_000_000
+_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +52,29 @@ class ParsedSignal:
     ts: int
     payload: SocialLowcap
 
+    def by(self, curator: str) -> ParsedSignal:
+        """The same signal under the registry's id of who gave it."""
+        return ParsedSignal(self.ts, replace(self.payload, curator=curator))
 
-def parse_signal(line: str, *, tokens: Container[str] | None = None, where: str = "signal") -> ParsedSignal:
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a delivered line: ``accepted``, ``known`` (delivered before) or ``refused``, with the reason."""
+
+    status: str
+    reason: str = ""
+
+
+def parse_signal(line: str, *, resolve: Resolve | None = None, where: str = "signal") -> ParsedSignal:
     """Read one JSONL line.
 
     Args:
-        tokens: known symbols; None accepts any.
+        resolve: finds the one token a message means, or raises InputError; None takes the message at its word.
         where: what to call the line in errors, e.g. ``"signals.jsonl:7"``.
 
     Raises:
-        InputError: not a JSON object, a field missing or of the wrong kind, a time without zone, an unknown token; one
-            line naming ``where`` and the field.
+        InputError: not a JSON object, a field missing or of the wrong kind, a time without zone, a token that cannot be
+            told; one line naming ``where`` and the field.
 
     >>> line = '{"id": "s1", "ts": "2021-04-18T21:00:00Z", "curator": "ann", "token": {"symbol": "KEYUSDT"},'
     >>> parsed = parse_signal(line + ' "intent": "new_discovery", "mapping_confidence": 0.95}')
@@ -51,20 +87,19 @@ def parse_signal(line: str, *, tokens: Container[str] | None = None, where: str 
         raise InputError(f"{where}: not JSON ({error}); one JSON object per line is needed", stage="ingest") from None
     if not isinstance(data, dict):
         raise InputError(f"{where}: one JSON object per line is needed, was {type(data).__name__}", stage="ingest")
-    token = _object(data, "token", where, required=True)
+    mention = _mention(_object(data, "token", where, required=True), where, symbol_needed=resolve is None)
     market = _object(data, "market", where)
-    symbol = _text(token, "symbol", where, "token.symbol")
-    if tokens is not None and symbol not in tokens:
-        raise InputError(f"{where}: token.symbol {symbol!r} is not a known token", stage="ingest")
     intent = _text(data, "intent", where)
+    who = curator_address(_text(data, "curator", where))
+    token = _token(mention, resolve, where)
     payload = SocialLowcap(
-        signal_id=_text(data, "id", where),
-        platform=PLATFORM,
-        curator=_text(data, "curator", where),
-        symbol=symbol,
-        ticker=_text(token, "ticker", where, "token.ticker", symbol),
-        chain=_text(token, "chain", where, "token.chain", "exchange"),
-        contract=_text(token, "contract", where, "token.contract", symbol),
+        signal_id=_message_id(data, where),
+        platform=_text(data, "platform", where, default=PLATFORM).strip().lower() or PLATFORM,
+        curator=who,
+        symbol=token.symbol,
+        ticker=token.ticker,
+        chain=token.chain,
+        contract=token.contract,
         intent=INTENT_NAMES.get(intent, intent),
         mapping_confidence=_grade(_number(data, "mapping_confidence", where, upper=1.0), where),
         mcap_usd=_number(market, "mcap_usd", where, "market.mcap_usd"),
@@ -72,14 +107,21 @@ def parse_signal(line: str, *, tokens: Container[str] | None = None, where: str 
         liquidity_usd=_number(market, "liquidity_usd", where, "market.liquidity_usd"),
         age_days=_number(market, "age_days", where, "market.age_days"),
         text=_text(data, "text", where, default=""),
+        handle=who,
+        mapping_reason=token.mapping_reason,
+        mapping_status=token.mapping_status,
     )
     return ParsedSignal(_moment(_text(data, "ts", where), where), payload)
 
 
 def signal_strand(signal: ParsedSignal, now: int, regime_snapshot_id: str = "") -> Strand:
-    """The ``social_lowcap`` strand: one per (platform, message, contract), however often it is delivered."""
+    """The ``social_lowcap`` strand: one per (platform, message, contract), however often it is delivered.
+
+    Every mention becomes one; the tag ``dm_candidate`` is for those that ask for a buy of a token on a supported chain.
+    """
     said = signal.payload
     strand_id = stable_id("social_lowcap", said.platform, said.signal_id, said.contract)
+    candidate = said.intent in BUY_INTENTS and said.mapping_status != "chain_unresolved"
     return Strand(
         id=strand_id,
         payload=said,
@@ -89,8 +131,117 @@ def signal_strand(signal: ParsedSignal, now: int, regime_snapshot_id: str = "") 
         symbol=said.symbol,
         correlation_id=strand_id,
         regime_snapshot_id=regime_snapshot_id,
-        tags=("curated", "social_signal", "dm_candidate"),
+        tags=("curated", "social_signal", *(("dm_candidate",) if candidate else ())),
     )
+
+
+# ---------------------------------------------------------------- order and once
+
+
+def message_order(signal: Strand) -> tuple[int, str, str, str]:
+    """Which of two signals is the newer message: time, then platform, message id and contract (decisions 34)."""
+    said = signal.payload
+    assert isinstance(said, SocialLowcap)
+    return signal.ts_event, said.platform, said.signal_id, said.contract
+
+
+def reading_order(lines: Sequence[str]) -> list[int]:
+    """Indices of ``lines`` in the order they are to be ingested: messages by `message_order`, unreadable lines last,
+    equals as they were given.
+
+    So one delivery leads to one log, however its lines are shuffled or repeated.
+
+    >>> line = '{"id": "%s", "ts": "2021-04-18T21:00:00Z", "curator": "ann", "token": {"symbol": "KEYUSDT"},'
+    >>> line += ' "intent": "new_discovery", "mapping_confidence": 0.95}'
+    >>> reading_order(["{oops", line % "b", line % "a"])
+    [2, 1, 0]
+    """
+    return sorted(range(len(lines)), key=lambda i: _line_order(lines[i]))
+
+
+def _line_order(line: str) -> tuple[bool, int, str, str, str]:
+    try:
+        parsed = parse_signal(line, resolve=_as_said)
+    except InputError:
+        return True, 0, "", "", ""
+    said = parsed.payload
+    return False, parsed.ts, said.platform, said.signal_id, said.contract
+
+
+def _as_said(mention: TokenMention) -> TokenMatch:
+    return TokenMatch(mention.symbol, mention.ticker, mention.chain, mention.contract or mention.symbol)
+
+
+def receive(stored: Strand | None, fresh: Strand) -> Receipt:
+    """What a delivery is, given the strand of the same (platform, message id, contract) that is stored, if any.
+
+    Only what the message itself says is compared, not what registry and token table made of it.
+    """
+    if stored is None:
+        return Receipt(ACCEPTED)
+    old, new = _stated(stored), _stated(fresh)
+    changed = [name for name in old if old[name] != new[name]]
+    if not changed:
+        return Receipt(KNOWN)
+    facts = "; ".join(f"{name} was {_short(old[name])}, is {_short(new[name])}" for name in changed)
+    said = fresh.payload
+    assert isinstance(said, SocialLowcap)
+    return Receipt(
+        REFUSED,
+        f"signal: message {said.signal_id!r} of platform {said.platform} about {said.contract} was delivered before "
+        f"with other content ({facts}); the first stays, a correction needs an id of its own",
+    )
+
+
+def _stated(strand: Strand) -> dict[str, Any]:
+    said = strand.payload
+    assert isinstance(said, SocialLowcap)
+    plain = replace(said, handle=said.handle or said.curator, curator="", mapping_reason="", mapping_status="")
+    return {"ts": strand.ts_event, **{field.name: getattr(plain, field.name) for field in fields(plain)}}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+# ---------------------------------------------------------------- fields
+
+
+def _mention(token: Mapping[str, Any], where: str, *, symbol_needed: bool) -> TokenMention:
+    names = ("symbol", "ticker", "contract", "chain")
+    said = {name: _text(token, name, where, f"token.{name}", "") for name in names}
+    if not said["symbol"] and (symbol_needed or not (said["ticker"] or said["contract"])):
+        also = "" if symbol_needed else "; token.ticker or token.contract will do as well"
+        raise InputError(f"{where}: token.symbol must be text, was {token.get('symbol')!r}{also}", stage="ingest")
+    if "|" in said["chain"]:
+        raise InputError(
+            f"{where}: token.chain {_short(said['chain'])} holds a |, which no chain's name does", stage="ingest"
+        )
+    return TokenMention(**said)
+
+
+def _token(mention: TokenMention, resolve: Resolve | None, where: str) -> TokenMatch:
+    if resolve is None:
+        symbol = mention.symbol
+        return TokenMatch(symbol, mention.ticker or symbol, mention.chain or CHAIN, mention.contract or symbol)
+    try:
+        return resolve(mention)
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}", stage="ingest") from None
+
+
+def _message_id(data: Mapping[str, Any], where: str) -> str:
+    """``id``, or ``message_id`` where that is how the sender calls it."""
+    if "message_id" not in data:
+        return _text(data, "id", where)
+    found = _text(data, "message_id", where)
+    if "id" in data and data["id"] != found:
+        raise InputError(
+            f"{where}: id {data['id']!r} and message_id {found!r} name the same thing and differ; give one of them",
+            stage="ingest",
+        )
+    return found
 
 
 def _object(data: Mapping[str, Any], name: str, where: str, required: bool = False) -> Mapping[str, Any]:
@@ -98,16 +249,18 @@ def _object(data: Mapping[str, Any], name: str, where: str, required: bool = Fal
     if value is None and not required:
         return {}
     if not isinstance(value, dict):
-        raise InputError(f"{where}: {name} must be an object, was {value!r}", stage="ingest")
+        raise InputError(f"{where}: {name} must be an object, was {_short(value)}", stage="ingest")
     return value
 
 
 def _text(data: Mapping[str, Any], name: str, where: str, label: str = "", default: str | None = None) -> str:
     value = data.get(name, default)
     if value is None or not isinstance(value, str) or (not value and default is None):
-        raise InputError(f"{where}: {label or name} must be text, was {value!r}", stage="ingest")
+        raise InputError(f"{where}: {label or name} must be text, was {_short(value)}", stage="ingest")
     if "\x00" in value:
         raise InputError(f"{where}: {label or name} holds a NUL character", stage="ingest")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise InputError(f"{where}: {label or name} holds half of a surrogate pair, which is no text", stage="ingest")
     return value
 
 
@@ -121,7 +274,7 @@ def _number(data: Mapping[str, Any], name: str, where: str, label: str = "", upp
         value = math.inf
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= upper or math.isinf(value):
         limit = f"from 0 to {upper:g}" if upper < math.inf else "0 or more"
-        raise InputError(f"{where}: {label or name} must be a number, {limit}, was {value!r}", stage="ingest")
+        raise InputError(f"{where}: {label or name} must be a number, {limit}, was {_short(value)}", stage="ingest")
     return float(value)
 
 
@@ -136,7 +289,7 @@ def _moment(text: str, where: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise InputError(
-            f"{where}: ts must be a time such as 2021-04-18T21:00:00Z, was {text!r}", stage="ingest"
+            f"{where}: ts must be a time such as 2021-04-18T21:00:00Z, was {_short(text)}", stage="ingest"
         ) from None
     if moment.tzinfo is None:
         raise InputError(f"{where}: ts {text!r} has no time zone; write it in UTC, ending in Z", stage="ingest")

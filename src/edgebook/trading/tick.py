@@ -1,6 +1,7 @@
 """One bar, one position: the stages in order, no rule of its own (trading.md 3.1).
 
-transition -> gates resolved -> flags -> episodes and windows -> plan -> risk -> action and its order.
+transition -> A and E with the token's intents -> gates resolved -> flags -> episodes and windows -> plan -> risk ->
+action and its order.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from edgebook.domain.regime import Regime
 from edgebook.domain.strands import PmAction, StageTransition, Strand
 from edgebook.domain.timeframe import micros
 from edgebook.engine.gates import BASE_GATES, Gates, evaluate
+from edgebook.market.appetite import Pair, leaning
 from edgebook.overrides.combine import PlanControls, apply_pattern_execution_overrides
 from edgebook.overrides.history import ConfigHistory
 from edgebook.trading.actions import PlannedAction, Situation, plan_action
@@ -22,6 +24,7 @@ from edgebook.trading.envelope import Envelope, arms_of, pm_scope
 from edgebook.trading.episodes import note_planned, note_skipped, open_window_id, track
 from edgebook.trading.position import attempt_id, evolve
 from edgebook.trading.projections import order_of
+from edgebook.trading.protections import OPEN, Guard
 from edgebook.trading.risk import BookView
 from edgebook.trading.rules import TradingRules
 from edgebook.trading.settle import closure as closure
@@ -43,7 +46,8 @@ class TickInput:
             pool is known.
         bar_volume_usd: traded USD of the decision bar.
         correlation_id: the signal of the position's decision.
-        buys_enabled: False under the kill switch; exits are always allowed.
+        guard: what forbids the token's buys now; exits are always allowed (`trading.protections`).
+        intent: what the token's mentions add to A and E (`trading.intents`).
     """
 
     position: Position
@@ -56,7 +60,8 @@ class TickInput:
     bar_volume_usd: float
     liquidity_usd: Callable[[], float]
     correlation_id: str = ""
-    buys_enabled: bool = True
+    guard: Guard = OPEN
+    intent: Pair = (0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -111,7 +116,8 @@ def tick(t: TickInput) -> TickResult:
     if reading.ts <= memory.last_bar_ts or position.status not in LIVE:
         return NOTHING
     arms = arms_of(position.attempt_id or _new_attempt(position, reading), t.rules.holdout)
-    items = pm_scope(t.regime.scope, t.rules.pm.market_family, position.cap_class, position.timeframe)
+    regime = leaning(t.regime, t.intent)
+    items = pm_scope(regime.scope, t.rules.pm.market_family, position.cap_class, position.timeframe)
     controls = apply_pattern_execution_overrides(
         t.history, reading.state, items, reading.ts, position.timeframe, holdout=arms.tuning
     )
@@ -125,13 +131,13 @@ def tick(t: TickInput) -> TickResult:
         reading=reading,
         report=evaluate(reading, gates_of(controls)),
         controls=controls,
-        regime=t.regime,
+        regime=regime,
         scope=items,
         history=t.history,
         rules=t.rules,
         book=t.book,
         bar_volume_usd=t.bar_volume_usd,
-        buys_enabled=t.buys_enabled,
+        guard=t.guard,
         holdout_strength=arms.strength,
     )
     tracked = track(situation, memory, envelope)
@@ -199,8 +205,8 @@ def _action(t: TickInput, s: Situation, plan: PlannedAction, window_id: str, env
         base_size_frac=size.base_fraction,
         notional_usd=plan.notional_usd,
         quantity=plan.quantity,
-        a_base=t.regime.a_base,
-        e_base=t.regime.e_base,
+        a_base=s.regime.a_base,
+        e_base=s.regime.e_base,
         a_value=size.a_value,
         e_value=size.e_value,
         price=reading.price,
@@ -211,6 +217,10 @@ def _action(t: TickInput, s: Situation, plan: PlannedAction, window_id: str, env
         thresholds_effective=dict(s.controls.signal_thresholds),
         reasons={
             **plan.reasons,
+            "a_regime": t.regime.a_base,
+            "e_regime": t.regime.e_base,
+            "intent_a": t.intent[0],
+            "intent_e": t.intent[1],
             "bar_volume_usd": t.bar_volume_usd,
             "liquidity_usd": t.liquidity_usd(),
             "expires_ts": reading.ts + t.rules.pm.order_ttl_seconds * _SECOND,

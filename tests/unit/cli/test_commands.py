@@ -333,6 +333,24 @@ BAD_LINES = {
 }
 
 
+def test_backtest_takes_a_registry_of_curators(cli, market, tmp_path):
+    """--curators: the registry is in the log; a wrong one is refused by file, entry and field, and nothing is made."""
+    path = tmp_path / "curators.json"
+    path.write_text('{"curators": [{"id": "early", "status": "suspended"}, {"id": "nobody"}]}')
+    code, out, err = cli(*backtest(market, "--curators", path, "--db", "sqlite:///book.db"))
+
+    assert code == 0, err
+    assert json.loads(out)["strands"]["curator_registered"] == 2
+    rows = world.ask(tmp_path / "book.db", "SELECT key, status FROM curators WHERE key IN ('early', 'nobody')")
+    assert dict(rows) == {"early": "suspended", "nobody": "active"}
+    assert world.ask(tmp_path / "book.db", "SELECT count(*) FROM decisions WHERE curator_id = 'early'") == [(0,)]
+    path.write_text('{"curators": [{"id": "early", "status": "away"}]}')
+    refused(
+        cli(*backtest(market, "--curators", path, "--db", "sqlite:///other.db")), "curators.json", "early", "status"
+    )
+    assert not (tmp_path / "other.db").exists()
+
+
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_a_bad_signal_line_is_refused_by_file_and_line(cli, market, tmp_path, name):
     """The third line is bad: the message names file, line and field, and no database is made."""
@@ -370,6 +388,9 @@ def test_a_span_without_bars_is_refused(cli, market, tmp_path):
         (("run", "--until", "2001-01-01"), ("--until",)),
         (("run", "--db", "mysql://x/y"), ("mysql",)),
         (("run", "--db", "sqlite:///no/such/dir/book.db"), ("no/such/dir",)),
+        (("run", "--curators", "none.toml"), ("none.toml",)),
+        (("run", "--curators", "people.toml"), ("people.toml", "curators[1] (ann)", "base_weight")),
+        (("inject", "latin.jsonl"), ("latin.jsonl", "UTF-8")),
         (("run", "--settings", "none.toml"), ("none.toml",)),
         (("run", "--settings", "bad.toml"), ("bad.toml",)),
         (("run", "--settings", "unknown.toml"), ("sped",)),
@@ -396,6 +417,8 @@ def test_bad_arguments_are_one_clear_line_and_leave_nothing(cli, tmp_path, argum
     (tmp_path / "bad.toml").write_text("speed = = 3\n")
     (tmp_path / "unknown.toml").write_text("sped = 3\n")
     (tmp_path / "text.db").write_text("this is no database\n" * 50)
+    (tmp_path / "people.toml").write_text('[[curators]]\nid = "ann"\nbase_weight = 7\n')
+    (tmp_path / "latin.jsonl").write_bytes(b'{"id": "\xe4"}\n')
     (tmp_path / "broken.jsonl").write_text('{"id": "a"}\n{oops\n')
     (tmp_path / "fine.jsonl").write_text('{"id": "a"}\n')
     with sqlite3.connect(tmp_path / "foreign.db") as connection:

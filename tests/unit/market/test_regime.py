@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 from edgebook.domain.errors import MarketDataError
 from edgebook.domain.reading import DriverReading
-from edgebook.market.appetite import appetite, bucket_multiplier, driver_delta, horizon_weights, raw_appetite
+from edgebook.domain.regime import Regime
+from edgebook.market.appetite import (
+    bounded,
+    bucket_multiplier,
+    driver_delta,
+    horizon_weights,
+    intent_terms,
+    leaning,
+    raw_appetite,
+)
 from edgebook.market.bars import BarSeries
 from edgebook.market.composite import CompositeMemory, cap_class, composite, driver_members, extend_composite
 from edgebook.market.phases import PRESETS, Lens, PhaseTrack, blend_scores, phase_name
-from edgebook.market.regime import HOUR, DriverTrack, RegimeTimeline, regime_timeline
+from edgebook.market.regime import HOUR, DriverTrack, RegimeTimeline
 
 T0 = 1_704_067_200_000_000
 RISK = ("btc", "alt", "bucket")
@@ -34,6 +43,11 @@ def everywhere(risk, dominance):
 
 
 # ---- appetite: the check values of trading.md 3.2
+
+
+def appetite(readings, timeframe, multiplier=1.0):
+    """A and E of the market as a regime has them."""
+    return bounded(raw_appetite(readings, timeframe), multiplier)
 
 
 def test_no_drivers_is_neutral():
@@ -91,11 +105,61 @@ def test_bucket_multiplier_raises_appetite_and_lowers_exit():
     assert bucket_multiplier(1, 0.5, 1.0) == pytest.approx(1.3)
     assert bucket_multiplier(6, -1.0, 1.0) == pytest.approx(0.7)
     assert bucket_multiplier(None, 1.0, 1.0) == 1.0
-    assert appetite([], "1h", multiplier=1.25) == pytest.approx((0.625, 0.4))
+    assert appetite([], "1h", 1.25) == pytest.approx((0.625, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({}, (0.0, 0.0)),
+        ({"hi_buy": 1.0}, (0.25, -0.10)),
+        ({"med_buy": 1.0}, (0.15, -0.05)),
+        ({"profit": 1.0}, (-0.15, 0.15)),
+        ({"sell": 1.0}, (-0.25, 0.35)),
+        ({"mock": 1.0}, (-0.30, 0.40)),
+        ({"sell": 1.0, "mock": 1.0}, (-0.40, 0.40)),
+        ({"hi_buy": 1.0, "med_buy": 1.0}, (0.40, -0.15)),
+        ({"hi_buy": 0.5, "sell": 0.2}, (0.125 - 0.05, -0.05 + 0.07)),
+    ],
+)
+def test_intent_terms_by_hand(scores, expected):
+    """F10: hi_buy 1 is +.25/-.10, mock 1 is -.30/+.50 clipped to +.40; channels add up and each sum is clipped."""
+    assert intent_terms(scores) == pytest.approx(expected)
+
+
+SPOKEN_OF = Regime(7, 0.5, 0.5, (("macro_phase", "Good"), ("A_mode", "normal"), ("E_mode", "normal")), "id", {"x": 1})
+
+
+def test_nobody_speaking_of_a_token_leaves_the_regime_as_it_is():
+    assert leaning(SPOKEN_OF, (0.0, 0.0)) is SPOKEN_OF
+
+
+def test_intent_moves_appetite_and_modes_but_not_the_snapshot():
+    """A and E lean, their modes follow, everything else of the regime (its snapshot's id first) stays."""
+    lean = leaning(SPOKEN_OF, (0.25, -0.20))
+    assert (lean.a_base, lean.e_base) == pytest.approx((0.75, 0.30))
+    assert dict(lean.scope) == {"macro_phase": "Good", "A_mode": "aggressive", "E_mode": "patient"}
+    assert (lean.ts, lean.snapshot_id, lean.snapshot) == (7, "id", {"x": 1})
 
 
 def test_intent_is_clipped():
-    assert appetite([], "1h", intent=(9.0, -9.0)) == pytest.approx((0.9, 0.1))
+    assert leaning(SPOKEN_OF, (9.0, -9.0)).a_base == pytest.approx(0.9)
+    assert leaning(SPOKEN_OF, (9.0, -9.0)).e_base == pytest.approx(0.1)
+
+
+def test_intent_joins_the_sum_before_it_is_clamped_and_multiplied():
+    """trading.md 3.2: A = clamp(clamp(1.3855 - .25) * .8) = .8, not .8 - .25; E = clamp((-.1 + .35) / .8)."""
+    market = Regime(0, 0.8, 0.0, (), "id", {}, 1.3855, -0.1, 0.8)
+    lean = leaning(market, (-0.25, 0.35))
+    assert (lean.a_base, lean.e_base) == pytest.approx((0.8, 0.25 / 0.8))
+
+
+def test_a_regime_keeps_the_sums_it_was_made_of():
+    """What a timeline answers is what `bounded` makes of the sums and the multiplier it hands on."""
+    found = [regime for regime in answers(fed(3, [])) if regime.a_sum != 0.5 and regime.multiplier != 1.0]
+    assert len(found) > 10
+    for regime in found:
+        assert bounded((regime.a_sum, regime.e_sum), regime.multiplier) == (regime.a_base, regime.e_base)
 
 
 # ---- cap classes and members
@@ -241,13 +305,33 @@ def test_no_score_is_unknown_and_forgets():
     assert labels([0.0, math.nan, 1.5], 12) == ["Recover", "Unknown", "Euphoria"]
 
 
-def test_confidence_is_the_distance_to_the_band_edge():
+def test_confidence_is_the_distance_to_the_edge_of_the_labels_own_band():
+    """Recover ends at .2, where Good begins; far inside is 1."""
     track = PhaseTrack(1)
     track.extend(np.array([0.0, 0.4, 3.0]))
-    assert track.confidence == pytest.approx([0.25, 0.0, 1.0])
+    assert track.confidence == pytest.approx([0.25, 0.25, 1.0])
+
+
+def test_a_label_that_only_dwell_still_holds_has_no_confidence():
+    """The score has left its band: whoever trusts the label must not."""
+    track = PhaseTrack(3)
+    track.extend(np.array([1.5, -2.0, -2.0, -2.0]))
+    assert track.confidence == pytest.approx([0.375, 0.0, 0.0, 0.875])
 
 
 # ---- timeline
+
+
+def regime_timeline(closes, classes, tracks, horizons=None):
+    """A timeline from whole arrays: hourly closes per symbol, cap class per symbol, one track per (driver, horizon)."""
+    timeline = RegimeTimeline(classes, horizons)
+    ends = [int(ts[-1]) for ts, _ in closes.values() if len(ts)]
+    if ends:
+        timeline.extend(closes, max(ends))
+    for (driver, horizon), driven in tracks.items():
+        timeline.extend_driver(driver, horizon, driven)
+    return timeline
+
 
 CLASSES = {"BTCUSDT": "xl", "ETHUSDT": "xl", "SOLUSDT": "xl", **{f"M{i}": "micro" for i in range(3)}}
 CLASSES |= {f"B{i}": "big" for i in range(4)}

@@ -20,7 +20,10 @@ def test_command_line_wins_over_environment_wins_over_file(tmp_path, monkeypatch
     assert (found.seed, found.speed, found.book, found.feed) == (5, 8.0, "command", "sim")
 
 
-@pytest.mark.parametrize("change", [{"db": "sqlite:///x.db"}, {"port": 9}, {"speed": 2.0}, {"commit_every_strands": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [{"db": "sqlite:///x.db"}, {"port": 9}, {"speed": 2.0}, {"commit_every_strands": 3}, {"curators": "x.toml"}],
+)
 def test_facts_of_the_machine_are_not_hashed(change):
     """Where and how fast it runs changes nothing that is hashed."""
     assert Settings(**change).settings_hash == Settings().settings_hash

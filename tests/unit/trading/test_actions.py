@@ -12,6 +12,7 @@ from edgebook.engine.gates import BASE_GATES, evaluate
 from edgebook.overrides.combine import apply_pattern_execution_overrides
 from edgebook.overrides.history import ConfigHistory
 from edgebook.trading.actions import PlannedAction, Situation, Skip, first_match, plan_action, standing_blocks
+from edgebook.trading.protections import Guard
 from edgebook.trading.risk import BookView
 from edgebook.trading.rules import PmRules
 
@@ -217,7 +218,7 @@ def test_a_trim_below_the_smallest_order_is_skipped(at):
         ({"s1_used": True}, "S1", {}, {}, {}, ("s1_used",)),
         ({}, "S1", {}, {"s1_policy": "after_breakout"}, {}, ("not_armed",)),
         ({"attempt_id": ""}, "S1", {}, {}, {}, ("no_attempt",)),
-        ({}, "S1", {}, {}, {"buys_enabled": False}, ("stop_buy",)),
+        ({}, "S1", {}, {}, {"guard": Guard(("protection.stop_buy",))}, ("protection.stop_buy",)),
         ({}, "S3", DX, {}, {}, ("no_pool", "not_armed")),
         ({"armed_s3": True}, "S3", DX, {}, {}, ()),
         (HELD | {"armed_s3": True}, "S3", DX, {"pool_only": True}, {}, ("no_pool", "flat_required")),
@@ -236,3 +237,40 @@ def test_blocks_and_rules_agree(at, rule):
     s = at(*REACHED[rule])
     assert standing_blocks(s) == ()
     assert isinstance(plan_action(s), PlannedAction)
+
+
+GUARDS = {
+    f"protection.{reason}": Guard((f"protection.{reason}",))
+    for reason in ("kill_switch", "stop_buy", "daily_loss", "drawdown", "cooldown", "loss_streak")
+}
+
+
+@pytest.mark.parametrize("name", GUARDS)
+@pytest.mark.parametrize("rule", REACHED)
+def test_a_protection_bars_every_buy_and_no_exit_trim_or_emergency(at, rule, name):
+    """Rules 4 to 9 are skipped with its name; rules 1 to 3 plan what they would without it."""
+    held, state, bar, pm = REACHED[rule]
+    free, barred = at(held, state, bar, pm), at(held, state, bar, pm, guard=GUARDS[name])
+    if rule <= 3:
+        assert plan_action(barred) == plan_action(free)
+    else:
+        assert isinstance(plan_action(free), PlannedAction)
+        assert plan_action(barred) == Skip(rule, (name,))
+
+
+@pytest.mark.parametrize("rule", [4, 5, 6, 7, 8, 9])
+def test_a_pattern_that_is_barred_bars_its_own_rule_alone(at, rule):
+    """A losing pattern: its rule is skipped, every other rule buys; a window says so where it is the gate's rule."""
+    key = EXPECTED[rule][0]
+    guard = Guard(patterns={f"pattern|{key}": ("protection.loss_streak",)})
+    for other, situation in REACHED.items():
+        s = at(*situation, guard=guard)
+        found = plan_action(s)
+        if other == rule:
+            assert found == Skip(rule, ("protection.loss_streak",))
+            if rule in (5, 7, 8):
+                assert standing_blocks(s) == ("protection.loss_streak",)
+        else:
+            assert isinstance(found, PlannedAction)
+            if other in (5, 7, 8):
+                assert standing_blocks(s) == ()

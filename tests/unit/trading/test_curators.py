@@ -1,4 +1,4 @@
-"""Curators are folded from their signals and from the trades that closed under them."""
+"""Curators are folded from the registry, from their signals and from the trades that closed under them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import pytest
 
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import TradingError
-from edgebook.trading.curators import curator_score, evolve_curator
+from edgebook.domain.strands import CuratorRegistered, Strand
+from edgebook.trading.curators import (
+    addresses,
+    curator_score,
+    evolve_curator,
+    registration,
+    registration_strand,
+)
 
 
 @pytest.fixture
@@ -66,6 +73,91 @@ def test_losers_sink_and_winners_rise():
     """Monotone in wins and in return, inside [0, 1]."""
     assert curator_score(0.6, 0, 30, -0.05) < 0.55 < 0.6 < curator_score(0.6, 20, 30, 0.05)
     assert 0.0 <= curator_score(0.0, 0, 1000, -9.0) <= curator_score(1.0, 1000, 1000, 9.0) <= 1.0
+
+
+def entry(**kw):
+    """What a registry says of ann."""
+    said = {
+        "curator": "ann", "name": "Ann", "enabled": True, "status": "active", "base_weight": 0.8,
+        "handles": ("twitter:ann",), "tags": ("solana",), "notes": "",
+    }  # fmt: skip
+    return CuratorRegistered(**(said | kw))
+
+
+def registered(seq=5, **kw):
+    return Strand(f"registration-{seq}", entry(**kw), 0, 0, seq=seq)
+
+
+def test_a_registration_says_who_somebody_is():
+    """Every field of the entry is in the row; without trades the score is the base weight."""
+    ann = evolve_curator(None, registered(notes="quiet"))
+    assert registration(ann) == entry(notes="quiet")
+    assert (ann.score, ann.registered, ann.signals, ann.followed) == (0.8, 5, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("kw", "followed"),
+    [
+        ({}, True),
+        ({"status": "testing"}, True),
+        ({"enabled": False}, False),
+        ({"status": "inactive"}, False),
+        ({"status": "suspended"}, False),
+    ],
+)
+def test_who_is_followed(kw, followed):
+    """Enabled, and active or testing."""
+    assert evolve_curator(None, registered(**kw)).followed is followed
+
+
+def test_a_registration_keeps_what_was_earned(w, closed):
+    """Registering somebody known moves the base of the score, not the trades it was learnt from."""
+    ann = evolve_curator(evolve_curator(None, w.social()), closed(0.10, 0))
+    before, after = ann.score - 0.6, evolve_curator(ann, registered()).score - 0.8
+    assert after == pytest.approx(before)
+    later = evolve_curator(evolve_curator(ann, registered()), w.social())
+    assert (later.signals, later.trades, later.wins, later.name) == (2, 1, 1, "Ann")
+
+
+def test_the_log_is_told_what_is_new_and_only_that():
+    """Unknown -> a strand; the same again -> none; changed -> another; back again -> yet another, ids all different."""
+    first = registration_strand(entry(), None, 7)
+    ann = evolve_curator(None, replace(first, seq=3))
+    assert registration_strand(entry(), ann, 8) is None
+    second = registration_strand(entry(enabled=False), ann, 7)
+    ann = evolve_curator(ann, replace(second, seq=4))
+    third = registration_strand(entry(), ann, 7)
+    assert len({first.id, second.id, third.id}) == 3
+    assert (first.kind, first.ts_event, first.payload) == ("curator_registered", 7, entry())
+
+
+def test_somebody_who_only_spoke_is_not_registered(w):
+    """So registering them is news, even with the numbers a stranger has."""
+    stranger = evolve_curator(None, w.social())
+    assert registration(stranger) is None
+    plain = entry(name="", status="testing", base_weight=0.6, handles=(), tags=())
+    assert registration_strand(plain, stranger, 0) is not None
+
+
+def test_a_handle_belongs_to_whom_the_registry_gave_it_last():
+    """Also while the former owner's row still lists it; who was never registered has none."""
+    ann = evolve_curator(None, registered(5))
+    bob = evolve_curator(None, registered(6, curator="bob", handles=("twitter:ann", "telegram:bob")))
+    assert addresses([bob, ann]) == addresses([ann, bob]) == {"twitter:ann": "bob", "telegram:bob": "bob"}
+    assert addresses([replace(ann, registered=0)]) == {}
+
+
+def test_first_and_last_signal_do_not_depend_on_the_order(w):
+    """Signals of three times in any order: first seen is the earliest, last the latest."""
+    said = [replace(w.social(), ts_event=w.T0 + day * DAY) for day in (2, 0, 1)]
+    rows = []
+    for order in (said, said[::-1]):
+        ann = None
+        for strand in order:
+            ann = evolve_curator(ann, strand)
+        rows.append(ann)
+    assert rows[0] == rows[1]
+    assert (rows[0].first_seen, rows[0].last_signal_at) == (w.T0, w.T0 + 2 * DAY)
 
 
 def test_a_trade_of_nobody_is_an_error(closed):

@@ -83,6 +83,8 @@ def test_the_scope_is_the_decision_makers_alone(run):
         ("supported_chain", {"chain": "tron"}, {}, "tron is not one of"),
         ("curator_score", {}, {"curator": Curator("ann", "testing", 0.6, 0.05)}, "score 0.0500, needs 0.1"),
         ("curator_score", {}, {"curator": Curator("ann", "suspended", 0.6, 0.9)}, "suspended"),
+        ("curator_score", {}, {"curator": Curator("ann", "inactive", 0.6, 0.9, registered=1)}, "inactive"),
+        ("curator_score", {}, {"curator": Curator("ann", "active", 0.6, 0.9, enabled=False)}, "curator is disabled"),
         ("intent_buy", {"intent": "mock"}, {}, "mock does not ask"),
         ("known_token", {"symbol": "WHO"}, {}, "WHO is not in the token table"),
         ("market_cap", {"mcap_usd": 9_999.0}, {}, "below the floor of 10000"),
@@ -124,9 +126,14 @@ def test_an_absent_datum_is_not_evaluated_and_does_not_block(run, name, signal, 
 
 def test_an_unregistered_curator_passes_as_testing_unless_the_policy_says_no(run, w):
     """F3: unknown curator per policy."""
-    assert "unregistered" in gates(run(curator=None))["curator_score"].detail
+    stranger, ann = Curator("ann", "testing", 0.6, 0.6), Curator("ann", "active", 0.6, 0.6, registered=1)
     strict = replace(w.PLAIN, dm=DecisionRules(unregistered_passes=False))
-    assert run(curator=None, rules=strict).decision is None
+    for curator in (None, stranger):
+        assert "unregistered: testing, score 0.6" in gates(run(curator=curator))["curator_score"].detail
+        assert run(curator=curator).decision is not None
+        assert run(curator=curator, rules=strict).decision is None
+    assert "unregistered" not in gates(run(curator=ann, rules=strict))["curator_score"].detail
+    assert run(curator=ann, rules=strict).decision is not None
 
 
 def test_a_full_book_only_warns(run):
@@ -214,6 +221,23 @@ def test_a_holding_position_keeps_its_own_and_remembers_the_newest(run, w):
     after = evolve(held, next(s for s in decided.strands[1:] if s.timeframe == "1h"))
     assert (after.decision_id, after.pending_decision_id, after.allocation_pct) == ("old", decided.decision.id, 1.0)
     assert (after.pending_since, after.status) == (w.T0, "active")
+
+
+def test_an_older_message_does_not_take_over_from_a_newer_one(run, w):
+    """Decisions 41: per timeframe; the decision itself is recorded and approved, the position answers to the newer."""
+    flat = w.position(timeframe="1h", decision_id="newer")
+    newer = replace(w.social(signal_id="s2"), ts_event=w.T0 + 1)
+    decided = run(positions={"1h": flat}, answered={"1h": newer})
+    assert decided.decision is not None
+    assert [s.timeframe for s in decided.strands[1:]] == ["4h"]
+
+
+@pytest.mark.parametrize(("ident", "takes"), [("s0", True), ("s2", False)])
+def test_of_two_messages_of_one_moment_the_greater_id_is_the_newer(run, w, ident, takes):
+    """Signals at one moment count in order of id (decisions 34), however they were delivered; this one is s1."""
+    flat = w.position(timeframe="1h", decision_id="other")
+    decided = run(positions={"1h": flat}, answered={"1h": w.social(signal_id=ident)})
+    assert ("1h" in [s.timeframe for s in decided.strands[1:]]) is takes
 
 
 @pytest.mark.parametrize("status", ["paused", "archived"])

@@ -6,9 +6,19 @@ import json
 
 import pytest
 
+from edgebook.adapters.feeds.signals import TableResolver, read_tokens
 from edgebook.domain.errors import InputError
-from edgebook.trading.decision import parse_signal
-from edgebook.trading.signals import signal_strand
+from edgebook.domain.mentions import TokenMatch
+from edgebook.trading.signals import (
+    ACCEPTED,
+    KNOWN,
+    REFUSED,
+    message_order,
+    parse_signal,
+    reading_order,
+    receive,
+    signal_strand,
+)
 
 GOOD = {
     "id": "sig-1",
@@ -23,6 +33,17 @@ GOOD = {
 
 def line(**changes):
     return json.dumps({k: v for k, v in (GOOD | changes).items() if v is not ...})
+
+
+def only_key(mention):
+    """A resolver that knows one token, and nothing of how it was found."""
+    if mention.symbol != "KEYUSDT":
+        raise InputError(f"token.symbol {mention.symbol!r} is not a known token")
+    return TokenMatch("KEYUSDT", "KEY", "exchange", "KEYUSDT", "ticker_only", "resolved")
+
+
+def strand(now=0, **changes):
+    return signal_strand(parse_signal(line(**changes)), now)
 
 
 def test_a_good_line():
@@ -40,8 +61,52 @@ def test_confidence_grades(confidence, grade):
     assert parse_signal(line(mapping_confidence=confidence)).payload.mapping_confidence == grade
 
 
-def test_mocking_is_an_intent_that_does_not_buy():
-    assert parse_signal(line(intent="mocking_negative")).payload.intent == "mock"
+@pytest.mark.parametrize(
+    ("intent", "ours"), [("mocking_negative", "mock"), ("sell_call", "sell"), ("whatever", "whatever")]
+)
+def test_intents_have_our_names(intent, ours):
+    """Decisions 40: mocking_negative is mock, a sell call is sell; a name nobody knows is kept as it is."""
+    assert parse_signal(line(intent=intent)).payload.intent == ours
+
+
+@pytest.mark.parametrize(
+    ("changes", "platform", "ident"),
+    [
+        ({}, "jsonl", "sig-1"),
+        ({"platform": " Telegram"}, "telegram", "sig-1"),
+        ({"platform": ""}, "jsonl", "sig-1"),
+        ({"id": ..., "message_id": "m-7"}, "jsonl", "m-7"),
+        ({"message_id": "sig-1"}, "jsonl", "sig-1"),
+    ],
+)
+def test_platform_may_be_missing_and_the_id_has_two_names(changes, platform, ident):
+    """platform defaults to jsonl and is written small; message_id is another word for id."""
+    said = parse_signal(line(**changes)).payload
+    assert (said.platform, said.signal_id) == (platform, ident)
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [("ann", "ann"), ("Ann", "Ann"), ("twitter:@Ann", "twitter:ann"), (" Telegram : ann ", "telegram:ann")],
+)
+def test_a_curator_is_an_id_or_a_handle_on_a_platform(given, address):
+    """Ids are taken letter for letter, handles without @ and in small letters."""
+    said = parse_signal(line(curator=given)).payload
+    assert (said.curator, said.handle) == (address, address)
+
+
+def test_a_resolver_says_which_token_is_meant():
+    """Symbol, ticker, chain and contract are the resolver's, and so is how it found them."""
+    said = parse_signal(line(token={"symbol": "KEYUSDT", "ticker": "no"}), resolve=only_key).payload
+    assert (said.ticker, said.contract, said.mapping_reason) == ("KEY", "KEYUSDT", "ticker_only")
+
+
+def test_without_a_resolver_the_message_is_taken_at_its_word():
+    """Ticker and contract are the symbol, the chain is exchange, where the message does not say."""
+    said = parse_signal(line(token={"symbol": "WHO"})).payload
+    assert (said.ticker, said.chain, said.contract, said.mapping_reason) == ("WHO", "exchange", "WHO", "")
+    told = parse_signal(line(token={"symbol": "WHO", "chain": "base", "contract": "0xAb"})).payload
+    assert (told.chain, told.contract) == ("base", "0xAb")
 
 
 def test_times_are_read_with_their_zone():
@@ -63,6 +128,14 @@ def test_times_are_read_with_their_zone():
         (line(curator="a\x00b"), "curator holds a NUL"),
         (line(token="KEY"), "token must be an object"),
         (line(token={}), "token.symbol must be text"),
+        (line(token={"chain": "base"}), "token.ticker or token.contract will do as well"),
+        (line(token={"symbol": 3}), "token.symbol must be text"),
+        (line(token={"symbol": "KEYUSDT", "chain": "a|b"}), "token.chain 'a|b' holds a |"),
+        (line(message_id="other"), "id 'sig-1' and message_id 'other'"),
+        (line(id=..., message_id=7), "message_id must be text"),
+        (line(platform=7), "platform must be text"),
+        (line(id="\ud800"), "id holds half of a surrogate pair"),
+        (line(curator={"x": "y" * 9000}), "curator must be text"),
         (line(token={"symbol": "WHO"}), "'WHO' is not a known token"),
         (line(intent=...), "intent must be text"),
         (line(mapping_confidence=...), "mapping_confidence must be a number"),
@@ -77,10 +150,11 @@ def test_times_are_read_with_their_zone():
 def test_a_bad_line_is_one_clear_error(text, message):
     """One line, naming where and which field."""
     with pytest.raises(InputError) as error:
-        parse_signal(text, tokens={"KEYUSDT"}, where="signals.jsonl:7")
+        parse_signal(text, resolve=only_key, where="signals.jsonl:7")
     assert error.value.message.startswith("signals.jsonl:7: ")
     assert message in error.value.message
     assert "\n" not in error.value.message
+    assert len(error.value.message) < 200
 
 
 def test_the_same_message_is_the_same_strand():
@@ -92,10 +166,99 @@ def test_the_same_message_is_the_same_strand():
     assert signal_strand(other, 0).id != first.id
 
 
+@pytest.mark.parametrize(
+    ("change", "candidate"),
+    [
+        ({"intent": "new_discovery"}, True),
+        ({"intent": "other_positive"}, True),
+        ({"intent": "mention_only"}, False),
+        ({"intent": "profit_taking"}, False),
+        ({"intent": "mocking_negative"}, False),
+        ({"intent": "whatever"}, False),
+    ],
+)
+def test_only_a_buy_intent_is_a_candidate(change, candidate):
+    """trading.md 1.4: every mention is a strand, the tag dm_candidate is for those that ask for a buy."""
+    found = strand(**change)
+    assert found.kind == "social_lowcap"
+    assert ("dm_candidate" in found.tags) is candidate
+    assert {"curated", "social_signal"} <= set(found.tags)
+
+
+def test_a_token_on_a_chain_nobody_trades_is_no_candidate():
+    def elsewhere(mention):
+        return TokenMatch("KEYUSDT", "KEY", "tron", "KEYUSDT", "ticker+chain_phrase", "chain_unresolved")
+
+    found = signal_strand(parse_signal(line(), resolve=elsewhere), 0)
+    assert (found.payload.chain, found.payload.mapping_status) == ("tron", "chain_unresolved")
+    assert "dm_candidate" not in found.tags
+
+
+# ------------------------------------------------------------------ once, and in order
+
+
+def test_a_delivery_is_new_or_known():
+    """The first delivery is accepted, the same message again is known, whenever it comes."""
+    assert receive(None, strand(5)).status == ACCEPTED
+    assert receive(strand(5), strand(900)).status == KNOWN
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"text": "sell it all"}, "text was '', is 'sell it all'"),
+        ({"intent": "mocking_negative"}, "intent was 'new_discovery', is 'mock'"),
+        ({"ts": "2021-04-18T21:00:01Z"}, "ts was 1618779600000000"),
+        ({"curator": "bob"}, "handle was 'ann', is 'bob'"),
+        ({"market": {"mcap_usd": 1}}, "mcap_usd was 700000000.0"),
+        ({"mapping_confidence": 0.5}, "mapping_confidence was 'high', is 'low'"),
+        ({"text": "x" * 5000}, "text was ''"),
+    ],
+)
+def test_the_same_message_with_other_content_is_refused_by_name(change, named):
+    """One line that names message, platform, token and what differs; long values are cut."""
+    receipt = receive(strand(), strand(**change))
+    assert receipt.status == REFUSED
+    assert "message 'sig-1' of platform jsonl about KEYUSDT was delivered before with other content" in receipt.reason
+    assert named in receipt.reason
+    assert "\n" not in receipt.reason
+    assert len(receipt.reason) < 400
+
+
+def test_what_registry_and_table_made_of_a_message_is_no_other_content():
+    """The same words after a handle was registered, or the token table has learnt a reason, are known."""
+    parsed = parse_signal(line(curator="twitter:ann"))
+    stored = signal_strand(parsed, 0)
+    assert receive(stored, signal_strand(parsed.by("ann"), 0)).status == KNOWN
+    again = signal_strand(parse_signal(line(curator="twitter:ann"), resolve=only_key), 0)
+    assert receive(stored, again).status == KNOWN
+
+
+def test_lines_are_read_in_the_order_of_their_messages():
+    """By time, platform, id; what cannot be read comes last; any shuffle of a delivery has one order."""
+    late, early = line(id="a", ts="2021-04-19T21:00:00Z"), line(id="b")
+    twin = line(id="b", platform="alpha")
+    lines = ["{", late, early, twin, early]
+    assert [lines[i] for i in reading_order(lines)] == [twin, early, early, late, "{"]
+    assert [lines[::-1][i] for i in reading_order(lines[::-1])] == [lines[i] for i in reading_order(lines)]
+
+
+def test_the_newer_message_has_the_greater_order():
+    """Time decides, then platform and id."""
+    assert message_order(strand(id="a", ts="2021-04-19T21:00:00Z")) > message_order(strand(id="z"))
+    assert message_order(strand(id="b")) > message_order(strand(id="a"))
+    assert message_order(strand(id="a", platform="x")) > message_order(strand(id="b", platform="a"))
+
+
 def test_recorded_signals_parse(real_data):
-    """Every recorded line is readable, in order of time, with known tokens."""
+    """Every recorded line is readable, in order of time, and means the very token it names."""
     folder = real_data / "signals" / "binance_spot_1h_2021_2023"
-    symbols = {row.split(",")[0] for row in (folder / "tokens.csv").read_text().splitlines()[1:]}
-    times = [parse_signal(text, tokens=symbols).ts for text in (folder / "signals.jsonl").read_text().splitlines()]
+    resolve = TableResolver(read_tokens(folder / "tokens.csv"), {"exchange"}).resolve
+    lines = (folder / "signals.jsonl").read_text().splitlines()
+    parsed = [parse_signal(text, resolve=resolve) for text in lines]
+    times = [signal.ts for signal in parsed]
     assert len(times) > 1000
     assert times == sorted(times)
+    assert [s.payload.symbol for s in parsed] == [json.loads(text)["token"]["symbol"] for text in lines]
+    assert {s.payload.mapping_status for s in parsed} == {"resolved"}
+    assert reading_order(lines[::-1]) == list(range(len(lines)))[::-1]

@@ -9,6 +9,7 @@ import pytest
 
 from edgebook.domain.errors import TradingError
 from edgebook.domain.strands import EpisodeSummary, OrderFilled, PmAction, PositionClosed
+from edgebook.trading.protections import Guard
 from edgebook.trading.rules import PmRules
 from edgebook.trading.tick import NOTHING, tick
 
@@ -209,11 +210,11 @@ def test_the_kill_switch_stops_buys_and_lets_exits_through(world):
     """Kill switch: an S1 signal is skipped with its reason; an open position still exits."""
     world.s1_buy()
     world.bar("S1", 99.0)
-    world.buys_enabled = False
+    world.guard = Guard(("protection.kill_switch",))
     world.over("S1", 96.0)
     assert world.actions[-1] == (1, "exit")
     world.bar("S0")
-    assert world.s1_buy().skipped == ("stop_buy",)
+    assert world.s1_buy().skipped == ("protection.kill_switch",)
 
 
 def test_no_money_left_is_a_skip_with_its_caps_not_an_error(world):
@@ -397,3 +398,55 @@ def test_a_first_dip_is_bought_once_per_s3(world):
         world.bar("S3", 101.0, first_dip=True)
     assert world.actions == [(9, "entry")]
     assert world.position.first_dip_used
+
+
+# ------------------------------------------------------------------ intent
+
+
+def planned(w, intent, **kw):
+    """The S1 entry of a world where the token's mentions add this to A and E."""
+    world = w.World(intent=intent, **kw)
+    world.s1_buy()
+    return world.kinds("pm_action")[0]
+
+
+def test_an_action_tells_the_markets_appetite_and_the_tokens_intent_apart(w):
+    """a_base and e_base are what the plan starts from, intent included (trading.md 3.2); reasons have the parts."""
+    action = planned(w, (0.25, -0.10)).payload
+    assert (action.a_base, action.e_base) == pytest.approx((0.75, 0.40))
+    assert {name: action.reasons[name] for name in ("a_regime", "e_regime", "intent_a", "intent_e")} == {
+        "a_regime": 0.5, "e_regime": 0.5, "intent_a": 0.25, "intent_e": -0.10,
+    }  # fmt: skip
+
+
+def test_intent_moves_the_size_of_an_entry_and_its_scope(w):
+    """A .5 takes 30 %, A .75 takes 30 + 20*.25/.35 %; A_mode and E_mode of the scope are those of the same numbers."""
+    plain, bought, mocked = (planned(w, intent) for intent in ((0.0, 0.0), (0.25, -0.20), (-0.30, 0.40)))
+    assert plain.payload.base_size_frac == pytest.approx(0.30)
+    assert bought.payload.base_size_frac == pytest.approx(0.30 + 0.20 * 0.25 / 0.35)
+    assert mocked.payload.base_size_frac == pytest.approx(0.10 + 0.20 * 0.05 / 0.35)
+    modes = [(s.scope["A_mode"], s.scope["E_mode"]) for s in (plain, bought, mocked)]
+    assert modes == [("normal", "normal"), ("aggressive", "patient"), ("patient", "aggressive")]
+
+
+def test_intent_moves_trims(w):
+    """Mocking raises E by .40: a trim of 60 % instead of 30 %, times 1.5 before payback."""
+    fractions = []
+    for intent in ((0.0, 0.0), (-0.30, 0.40)):
+        world = w.World(intent=intent)
+        world.s1_buy()
+        world.bar("S2", 101.0)
+        world.bar("S3", 103.0)
+        world.trim(110.0)
+        fractions.append(world.kinds("pm_action")[-1].payload.size_frac)
+    assert fractions == pytest.approx([0.45, 0.90])
+
+
+def test_intent_is_no_business_of_the_snapshot_or_of_full_exits(w):
+    """The strand refers to the market's own snapshot; an exit sells everything."""
+    world = w.World(intent=(0.25, -0.20))
+    world.s1_buy()
+    world.bar("S1", 99.0)
+    world.over("S1", 96.0)
+    assert {s.regime_snapshot_id for s in world.kinds("pm_action")} == {"snapshot-1"}
+    assert world.kinds("pm_action")[-1].payload.size_frac == 1.0

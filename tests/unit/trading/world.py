@@ -18,6 +18,7 @@ from edgebook.domain.strands import PositionStatus, SocialLowcap, Strand
 from edgebook.market.bars import BarSeries
 from edgebook.overrides.history import ConfigHistory
 from edgebook.trading.position import evolve, evolve_account, gross
+from edgebook.trading.protections import OPEN, Guard
 from edgebook.trading.risk import BookView
 from edgebook.trading.rules import TradingRules
 from edgebook.trading.tick import TickInput, TickResult, closure, fill, tick
@@ -115,9 +116,10 @@ class World:
     e: float = 0.5
     share: float = 1.0
     refuse: str = ""
-    buys_enabled: bool = True
+    guard: Guard = OPEN
     volume_usd: float = 1e9
     fee_rate: Decimal = Decimal(0)
+    intent: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         self.log: list[Strand] = []
@@ -165,7 +167,7 @@ class World:
         assert self.position is not None
         return TickInput(
             self.position, self.memory, bar, regime(self.a, self.e), self.history, self.rules, self.book,
-            self.volume_usd, lambda: 1e7, "signal-1", self.buys_enabled,
+            self.volume_usd, lambda: 1e7, "signal-1", self.guard, self.intent,
         )  # fmt: skip
 
     def book(self) -> BookView:
