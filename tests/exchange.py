@@ -218,6 +218,8 @@ class Exchange:
     def _check_signature(self, params: dict[str, str], headers: dict[str, str]) -> None:
         if not headers.get("x-mbx-apikey") or not params.get("signature"):
             raise RefusedError(-2014, "API-key format invalid.", 401)
+        if self.candles:  # its time is then the test's, which leaps
+            return
         ours, theirs = int(time.time() * 1000) + self.skew_ms, int(params["timestamp"])
         if not ours - int(params.get("recvWindow", 5000)) <= theirs <= ours + 1000:
             raise RefusedError(-1021, "Timestamp for this request is outside of the recvWindow.")

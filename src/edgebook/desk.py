@@ -32,8 +32,9 @@ from edgebook.learning.config import LearningConfig
 from edgebook.learning.lessons import FamilyInput
 from edgebook.overrides.history import ConfigHistory
 from edgebook.ports import Broker, MarketReader, TokenInfo, TokenResolver, UnitOfWork
-from edgebook.projections import project, refold_protections
+from edgebook.projections import project, refold_coefficients, refold_protections
 from edgebook.trading.curators import addresses
+from edgebook.trading.exposure import Exposure, OpenTrades, exposure_of
 from edgebook.trading.intents import intent_of
 from edgebook.trading.position import position_id, usd
 from edgebook.trading.protections import OPEN, Guard, guard_of, scopes_of
@@ -56,6 +57,10 @@ class NewestVersion(TypedDict):
 
     after: int
     previous_hash: str
+
+
+CATCHING_UP = Guard(("catching_up",))
+"""Bars of a time when the system was off, or heard nothing, are bought on no more; exits are."""
 
 
 def _storable(text: str) -> str:
@@ -97,6 +102,8 @@ class Desk:
         off = () if learning_on else ("dm", "strength", "tuning")
         self._off = off
         self.listener: Callable[[Strand], None] = _ignore
+        self.catching_up = False
+        """Whether the bars walked are old news: nothing is bought on them."""
         self.opening = Account(rules.book, rules.starting_cash_usd)
         self.history = ConfigHistory()
         self.orders: dict[str, Order] = {}
@@ -108,10 +115,12 @@ class Desk:
         self._barred: set[str] = set()
         self._unreviewed: set[str] = set()
         self._stirred = {"pattern_scope_aggregator", *_NEXT, *(job for jobs in _NEXT.values() for job in jobs)}
+        self.trades = OpenTrades()
         self._view_at = -1
         self._nav = self._cost = ZERO
         self._costs: dict[str, Decimal] = {}
         refold_protections(uow)
+        refold_coefficients(uow)
         self.reset()
 
     def reset(self) -> None:
@@ -124,6 +133,9 @@ class Desk:
         self.orders = {o.client_id: o for o in self.uow.orders.values() if o.status == "planned"}
         for index in (self.attention, self._watched, self._holding, self._dormant):
             index.clear()
+        self.trades.clear()
+        for trade in self.uow.trades.values():
+            self.trades.closed(trade)
         for position in self.uow.positions.values():
             self._notice(position)
         self._addresses = addresses(self.uow.curators.values())
@@ -140,6 +152,8 @@ class Desk:
             if strand.seq <= before:
                 continue
             project(self.uow, strand, self.opening)
+            if strand.kind == "position_closed" and (trade := self.uow.trades.get(strand.trade_id)) is not None:
+                self.trades.closed(trade)
             self.listener(strand)
             if strand.position_id:
                 self._follow(strand)
@@ -204,6 +218,12 @@ class Desk:
         row = self.uow.intents.get(token_key(position.chain, position.contract))
         return intent_of(row, self.uow.curators.get, now)
 
+    def exposure(self, regime: Regime, decision: Decision | None, now: int) -> Exposure | None:
+        """What the phase model of A and E must know of the book; None where the regime's model does not ask."""
+        if regime.pressure is None:
+            return None
+        return exposure_of(self.trades, lambda hour: self.market.regime("1h", "", hour).pressure or 0.0, decision, now)
+
     # -- positions and orders
 
     def position(self, ident: str) -> Position:
@@ -217,6 +237,10 @@ class Desk:
         """An approved decision, None for ""."""
         return self.uow.decisions.get(ident) if ident else None
 
+    def ready_bars(self, symbol: str, timeframe: str, now: int) -> int:
+        """Closed bars that count for waking a position at ``now``: those since the last long hole."""
+        return self.market.contiguous_bars(symbol, timeframe, now, self.rules.dm.max_hole_bars)
+
     def positions_of(self, chain: str, contract: str) -> dict[str, Position]:
         """The token's positions by timeframe."""
         found = {}
@@ -225,6 +249,12 @@ class Desk:
             if position is not None:
                 found[timeframe] = position
         return found
+
+    def lay_down(self, ident: str) -> None:
+        """Drop the open episode of a position that has been archived: how it goes on will not be seen."""
+        memory = self.uow.memory.get(ident)
+        if memory is not None and memory.episodes and self.position(ident).status == "archived":
+            self.uow.memory.put(PmMemory(ident, memory.last_bar_ts, memory.last_bar_index))
 
     def due(self, timeframe: str, now: int) -> Iterator[tuple[Position, PmMemory]]:
         """Positions of ``timeframe`` whose bar closes at ``now`` and that have something to look at, by symbol."""
@@ -307,6 +337,8 @@ class Desk:
 
     def guard(self, position: Position) -> Guard:
         """What forbids buys of the position's token now."""
+        if self.catching_up:
+            return CATCHING_UP
         if not self._barred:
             return OPEN
         table = self.uow.protections
@@ -349,6 +381,7 @@ class Desk:
         self._watched[position.symbol, position.timeframe] = position.id
         group = self.attention.setdefault(position.timeframe, set())
         (group.add if restless(position) else group.discard)(position.id)
+        self.trades.opened(position)
         if position.holding:
             self._holding[position.id] = None
         else:

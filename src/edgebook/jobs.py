@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from edgebook.desk import AGGREGATED, Desk
+from edgebook.domain.book import Order
 from edgebook.domain.errors import EdgebookError, InputError, TradingError
 from edgebook.domain.evidence import ConfigVersion, FamilyFit, StatRow, Watermark, family_key
 from edgebook.domain.ids import stable_id
+from edgebook.domain.mentions import token_key
 from edgebook.domain.pattern import EPISODE_PATTERN, Pattern
 from edgebook.domain.scope import root_key
 from edgebook.domain.strands import ConfigChanged, CuratorRegistered, JobCompleted, PositionClosed, SocialLowcap
@@ -29,6 +31,7 @@ from edgebook.learning.materialize import materialize
 from edgebook.learning.tuning import build_tuning, tuning_due
 from edgebook.trading.curators import registration_strand
 from edgebook.trading.decision import awake_strand, decide, signal_cap_class
+from edgebook.trading.lifecycle import retire, turn
 from edgebook.trading.outcome import HINDSIGHT_BARS, NEAR_ENTRY_BARS, hindsight
 from edgebook.trading.protections import review, switch
 from edgebook.trading.settle import closure, fill
@@ -91,11 +94,12 @@ def decision_maker(desk: Desk, now: int) -> Counts:
             decided = decide(
                 signal,
                 curator=desk.uow.curators.get(said.curator),
+                coefficient=desk.uow.coefficients.get,
                 positions=positions,
                 answered=desk.answered(positions),
                 regime=regime,
                 tokens=desk.tokens,
-                bars_count={tf: desk.market.bars_count(said.symbol, tf, now) for tf in desk.rules.timeframes},
+                bars_count={tf: desk.ready_bars(said.symbol, tf, now) for tf in desk.rules.timeframes},
                 history=desk.history,
                 rules=desk.rules,
                 now=now,
@@ -160,6 +164,7 @@ def pm_core_tick(desk: Desk, timeframe: str, now: int) -> Counts:
                     correlation_id=decision.signal_id if decision else "",
                     guard=desk.guard(position),
                     intent=desk.intent(position, now),
+                    exposure=desk.exposure(regime, decision, now),
                 )
             )
             if result.memory is None:
@@ -179,28 +184,33 @@ def pm_core_tick(desk: Desk, timeframe: str, now: int) -> Counts:
 
 
 def settle_orders(desk: Desk, now: int) -> Counts:
-    """Fill, refuse or expire open orders; a trade whose exit filled is closed here, with its outcome (trading.md 4)."""
+    """Fill, refuse or expire all open orders in one transaction: what a paper broker allows (trading.md 4)."""
     counts = {"read": 0, "applied": 0}
     for order in desk.open_orders():
         counts["read"] += 1
-        execution = desk.broker.execute(order, desk.market.quote(order.symbol, order.planned_ts, now), now)
-        position = desk.position(order.position_id)
-        decision = desk.decision(position.decision_id)
-
-        settled = fill(
-            position,
-            order,
-            execution,
-            now=now,
-            correlation_id=decision.signal_id if decision else "",
-            config_version=desk.history.current_version,
-        )
-
-        desk.record(settled.strands)
-        counts["applied"] += bool(settled.strands)
-        if settled.close_reason:
-            _close(desk, position.id, settled.close_reason, now, cause_id=settled.strands[-1].id)
+        counts["applied"] += settle_order(desk, order, now)["applied"]
     return counts
+
+
+def settle_order(desk: Desk, order: Order, now: int) -> Counts:
+    """Fill, refuse or expire one open order; a trade whose exit filled is closed here, with its outcome."""
+    execution = desk.broker.execute(order, desk.market.quote(order.symbol, order.planned_ts, now), now)
+    position = desk.position(order.position_id)
+    decision = desk.decision(position.decision_id)
+
+    settled = fill(
+        position,
+        order,
+        execution,
+        now=now,
+        correlation_id=decision.signal_id if decision else "",
+        config_version=desk.history.current_version,
+    )
+
+    desk.record(settled.strands)
+    if settled.close_reason:
+        _close(desk, position.id, settled.close_reason, now, cause_id=settled.strands[-1].id)
+    return {"read": 1, "applied": int(bool(settled.strands))}
 
 
 def _close(desk: Desk, ident: str, reason: str, now: int, snapshot_id: str = "", cause_id: str = "") -> None:
@@ -314,16 +324,52 @@ def run_materializer(desk: Desk, slot: int) -> Counts:
 
 
 def count_bars(desk: Desk, slot: int) -> Counts:
-    """Wake positions whose timeframe has gathered enough bars (trading.md 2: dormant -> watchlist at 333)."""
+    """Wake positions whose timeframe has gathered enough bars since its last long hole (trading.md 2: dormant ->
+    watchlist at 333)."""
     counts = {"read": 0, "applied": 0}
     for position in list(desk.uow.positions.values()):
         if position.status != "dormant":
             continue
         counts["read"] += 1
-        bars = desk.market.bars_count(position.symbol, position.timeframe, slot)
+        bars = desk.ready_bars(position.symbol, position.timeframe, slot)
         awake = awake_strand(position, bars, slot, desk.rules)
         if awake is not None:
             desk.record([awake])
+            counts["applied"] += 1
+    return counts
+
+
+def turn_position(desk: Desk, ident: str, wish: str, now: int) -> Counts:
+    """An operator pauses, resumes or archives a position (trading.md 2).
+
+    Raises:
+        InputError: there is no such position, or it cannot be turned so now.
+    """
+    position = desk.uow.positions.get(ident)
+    if position is None:
+        raise InputError(f"no position {ident!r} in this book; its id stands in the table positions")
+    decision = desk.decision(position.decision_id)
+    bars = desk.ready_bars(position.symbol, position.timeframe, now)
+
+    told = turn(position, wish, bars=bars, now=now, rules=desk.rules, signal_id=decision.signal_id if decision else "")
+
+    desk.record([told] if told else [])
+    desk.lay_down(position.id)
+    return {"read": 1, "applied": int(told is not None)}
+
+
+def archive_idle(desk: Desk, slot: int) -> Counts:
+    """Archive flat positions of tokens nobody speaks of any more (trading.md 2; daily, off by default)."""
+    counts = {"read": 0, "applied": 0}
+    for position in list(desk.uow.positions.values()):
+        counts["read"] += 1
+        said = desk.uow.intents.get(token_key(position.chain, position.contract))
+
+        told = retire(position, said, desk.decision(position.decision_id), slot, desk.rules)
+
+        if told is not None:
+            desk.record([told])
+            desk.lay_down(position.id)
             counts["applied"] += 1
     return counts
 
@@ -409,6 +455,7 @@ JOBS: tuple[Job, ...] = (
     Job("lesson_builder_pm", 3600, 480, _builder("pm"), _stirred("lesson_builder_pm")),
     Job("lesson_builder_dm", 3600, 540, _builder("dm"), _stirred("lesson_builder_dm")),
     Job("override_materializer", 3600, 600, run_materializer, _stirred("override_materializer")),
+    Job("archive_idle", 86_400, 3_300, archive_idle, lambda desk: bool(desk.rules.pm.archive_after)),
     Job("counterfactuals", 86_400, 3_600, complete_counterfactuals, lambda desk: True),
 )
 REQUIRED_JOBS = ("pattern_scope_aggregator", "lesson_builder_pm", "lesson_builder_dm", "override_materializer")

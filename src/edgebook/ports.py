@@ -20,6 +20,7 @@ from edgebook.domain.book import (
     TokenIntents,
     Trade,
 )
+from edgebook.domain.coefficient import Coefficient
 from edgebook.domain.evidence import (
     ConfigRow,
     ConfigVersion,
@@ -111,6 +112,7 @@ class UnitOfWork(Protocol):
     trades: Table[Trade]
     decisions: Table[Decision]
     curators: Table[Curator]
+    coefficients: Table[Coefficient]
     intents: Table[TokenIntents]
     accounts: Table[Account]
     protections: Table[Protection]
@@ -174,6 +176,8 @@ class Execution:
     slippage_bps: float
     ts: int
     reason: str = ""
+    too_small: bool = False
+    """Rejected because the whole of it is less than the venue takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +259,10 @@ class MarketReader(Protocol):
 
     def bars_count(self, symbol: str, timeframe: str, now: int) -> int:
         """Closed bars known at ``now``."""
+        ...
+
+    def contiguous_bars(self, symbol: str, timeframe: str, now: int, max_hole: int) -> int:
+        """Closed bars known at ``now`` since the last hole of more than ``max_hole`` missing bars."""
         ...
 
     def mark(self, symbol: str, now: int) -> float | None:

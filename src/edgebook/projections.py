@@ -17,6 +17,7 @@ from edgebook.domain.strands import (
     Strand,
 )
 from edgebook.ports import UnitOfWork
+from edgebook.trading.coefficients import evolve_coefficients
 from edgebook.trading.curators import evolve_curator
 from edgebook.trading.decision import decision_row
 from edgebook.trading.intents import evolve_intents
@@ -41,7 +42,8 @@ PROTECTION_KINDS = frozenset({"protection_changed", "nav_marked", "position_clos
 
 
 def project(uow: UnitOfWork, strand: Strand, opening: Account) -> None:
-    """Apply one appended strand to positions, orders, accounts, trades, decisions, curators, intents and protections.
+    """Apply one appended strand to positions, orders, accounts, trades, decisions, curators, coefficients, intents and
+    protections.
 
     Args:
         opening: the account of the book before its first fill.
@@ -64,6 +66,7 @@ def project(uow: UnitOfWork, strand: Strand, opening: Account) -> None:
         uow.trades.put(trade_of(strand))
         if payload.curator_id:
             uow.curators.put(evolve_curator(uow.curators.get(payload.curator_id), strand))
+        _weigh(uow, strand)
     _protect(uow, strand)
 
 
@@ -72,6 +75,18 @@ def refold_protections(uow: UnitOfWork) -> None:
     if not len(uow.protections):
         for strand in uow.log.read(0, PROTECTION_KINDS):
             _protect(uow, strand)
+
+
+def refold_coefficients(uow: UnitOfWork) -> None:
+    """Fold the rows of ``dm_coefficients`` where there is none yet: in a database from before there were any."""
+    if not len(uow.coefficients):
+        for strand in uow.log.read(0, ["position_closed"]):
+            _weigh(uow, strand)
+
+
+def _weigh(uow: UnitOfWork, strand: Strand) -> None:
+    for row in evolve_coefficients(uow.coefficients.get, strand):
+        uow.coefficients.put(row)
 
 
 def _protect(uow: UnitOfWork, strand: Strand) -> None:

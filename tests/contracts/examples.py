@@ -27,6 +27,7 @@ from edgebook.domain.book import (
     TokenIntents,
     Trade,
 )
+from edgebook.domain.coefficient import Coefficient, CoefficientPart
 from edgebook.domain.evidence import (
     ConfigRow,
     ConfigVersion,
@@ -170,6 +171,7 @@ _PAYLOADS: dict[str, Callable[[], Payload]] = {
         handle="twitter:ann",
         mapping_reason="contract_link",
         mapping_status="resolved",
+        allocation_multiplier=1.5,
     ),
     "curator_registered": lambda: CuratorRegistered(
         curator="curator-1",
@@ -202,6 +204,7 @@ _PAYLOADS: dict[str, Callable[[], Payload]] = {
         timeframe_splits={"1h": 0.7, "4h": 0.3},
         entry_context={"curator": "curator-1", "age": None, "n": 3},
         nudges=(NUDGE,),
+        coefficients=(CoefficientPart("curator", "curator-1", 12.5, 0.31, 1.13, 0.9),),
     ),
     "position_status": lambda: PositionStatus(
         status="active",
@@ -547,6 +550,7 @@ ROWS: dict[str, Any] = {
         last_at=NOON,
         mentions=(Mention(NOON - HOUR, "hi_buy", "curator-1", "sig-1"), Mention(NOON, "mock", "curator-2", "sig-2")),
     ),
+    "coefficients": Coefficient("curator", "curator-1 ±", 12.5, -3.25, NOON),
     "accounts": Account("main", Decimal("99960.000001")),
     "protections": Protection(
         scope="token|exchange|ETHUSDT",

@@ -215,7 +215,7 @@ def test_protections_may_change_between_two_runs_of_one_book(tmp_path):
     """An operator stops buying by a restart, and starts again by another; other settings stay refused."""
     url = f"sqlite:///{tmp_path}/book.db"
     buys = []
-    for days, change in ((2.0, {}), (3.0, {"stop_buy": True, **TIGHT}), (4.0, {})):
+    for days, change in ((2.0, {}), (3.0, {"stop_buy": True}), (4.0, {})):
         with world.opened(SqlStore(url), world.settings_for(url, **change), world.sim_feed()) as system:
             before = system.desk.uow.log.head[0]
             run_simulated(system, system.tape.start + int(days * DAY))
@@ -238,6 +238,19 @@ def test_protections_may_change_between_two_runs_of_one_book(tmp_path):
         assert rebuild(uow, trading_rules(world.settings_for(url), ["1m"]), world.EAGER).differences == ()
 
 
+def test_a_limit_that_is_new_counts_the_losses_from_before_it():
+    """Set at a restart, it bars at the first moment every token and pattern whose last trade lost."""
+    store, change = MemoryStore(), {"loss_streak": 1, "loss_streak_hours": 8_000}
+    world.run_days(store, 2.0)
+    with world.opened(store, world.settings_for("memory", **change), world.sim_feed()) as system:
+        uow = system.desk.uow
+        losers = {row.scope for row in uow.protections.values() if row.losses.in_a_row}
+        run_simulated(system, system.clock + world.MINUTE)
+
+        assert losers
+        assert {row.scope for row in uow.protections.values() if row.block("loss_streak")} >= losers
+
+
 def test_a_database_from_before_there_were_protections_gets_its_rows(flow, tmp_path):
     """Its losses in a row are folded from the log when a writer opens it, and then equal what a rebuild finds."""
     path = tmp_path / "old.db"
@@ -257,8 +270,8 @@ def test_a_database_from_before_there_were_protections_gets_its_rows(flow, tmp_p
 
 
 @contextmanager
-def running(url):
-    """A paced system in a thread of its own, two simulated days a second."""
+def running(url, speed=2.0 * 86_400):
+    """A paced system in a thread of its own, at so many simulated seconds a second."""
     stop, ready, crash = threading.Event(), threading.Event(), []
 
     def live():
@@ -272,7 +285,7 @@ def running(url):
                     ready.set()
                     return not stop.is_set()
 
-                run_paced(system, 2.0 * 86_400, None, inbox, watch)
+                run_paced(system, speed, None, inbox, watch)
         except BaseException as error:  # noqa: BLE001 - handed to the test
             crash.append(error)
             ready.set()
@@ -301,36 +314,52 @@ def wait_for(path, query, *values, least=1):
 
 SIDE = "SELECT seq FROM ad_strands WHERE kind = 'pm_action' AND json_extract(content, '$.side') = ? AND seq > ?"
 SWITCHED = "SELECT seq FROM ad_strands WHERE kind = 'protection_changed' ORDER BY seq DESC LIMIT 1"
-SIGNALS = "SELECT seq FROM ad_strands WHERE kind = 'uptrend_buy_window' AND content LIKE '%protection.kill_switch%'"
+BARRED = "SELECT seq FROM ad_strands WHERE kind = 'uptrend_buy_window' AND content LIKE '%protection.kill_switch%'"
+LATER = "SELECT l.seq FROM ad_strands l JOIN ad_strands s ON s.seq = ? WHERE l.ts_event > s.ts_event + ? LIMIT 1"
+
+
+def walk_until_holding(url):
+    """A book that holds something and waits for no order."""
+    with world.opened(SqlStore(url), world.settings_for(url), world.sim_feed()) as system:
+        uow = system.desk.uow
+
+        def flat(*_):
+            return bool(system.desk.orders) or not any(p.holding for p in uow.positions.values())
+
+        run_simulated(system, system.tape.start + 3 * DAY, flat)
+        assert not flat(), "three days without a holding"
 
 
 def test_the_kill_switch_stops_a_running_system_from_buying_and_survives_a_restart(tmp_path):
-    """Over HTTP: on, and from the next moment it sells but does not buy, not after a restart either; off, and it
-    buys."""
+    """Over HTTP: on, and after a restart it sells what it holds and buys nothing; off, and it buys; on again while it
+    runs, and no moment after that buys."""
     path = tmp_path / "book.db"
     url = f"sqlite:///{path}"
-    with running(url):
-        wait_for(path, SIDE, "buy", 0)
+    walk_until_holding(url)
+    with running(url, speed=1.0):
         found = ingress.post_turn(url, True)
         assert found["changed"]
         assert [(p["reason"], p["scope"], p["until"]) for p in found["in_force"]] == [("kill_switch", "book", "")]
         assert not ingress.post_turn(url, True)["changed"]
-        ((seq,),) = wait_for(path, SWITCHED)
-        wait_for(path, SIDE, "sell", seq)
+    ((on,),) = wait_for(path, SWITCHED)
     with SqlStore(url).reader() as uow:
         assert views.status_view(uow)["kill_switch"] == "on"
 
     with running(url):
-        wait_for(path, SIGNALS)
-        assert world.ask(path, SIDE, "buy", seq) == []
+        wait_for(path, SIDE, "sell", on)
+        wait_for(path, BARRED)
+        assert world.ask(path, SIDE, "buy", on) == []
         assert ingress.post_turn(url, False) == {"changed": True, "in_force": []}
         ((off,),) = wait_for(path, SWITCHED)
         wait_for(path, SIDE, "buy", off)
+        assert ingress.post_turn(url, True)["changed"]
+        ((again,),) = wait_for(path, SWITCHED)
+        wait_for(path, LATER, again, DAY)
+        assert world.ask(path, SIDE, "buy", again) == []
 
     with SqlStore(url).reader() as uow:
-        assert views.status_view(uow)["kill_switch"] == "off"
         switched = [(s.payload.reason, s.payload.on) for s in uow.log.read(0, ["protection_changed"])]
-        assert switched == [("kill_switch", True), ("kill_switch", False)]
+        assert switched == [("kill_switch", True), ("kill_switch", False), ("kill_switch", True)]
         assert rebuild(uow, trading_rules(world.settings_for(url), ["1m"]), world.EAGER).differences == ()
     with pytest.raises(InputError, match="no running system"):
         ingress.post_turn(url, True)
@@ -402,7 +431,7 @@ def test_every_channel_has_a_switch_of_its_own_and_each_survives_a_restart():
         system.commit()
     with world.opened(store, world.settings_for("memory"), world.sim_feed()) as system:
         assert system.desk.history.neutral_channels == {"dm", "tuning"}
-        run_simulated(system, system.tape.start + DAY)
+        run_simulated(system, system.tape.start + 2 * DAY)
         assert system.desk.history.current_version > 0
         assert system.desk.history.neutral_channels == {"dm", "tuning"}
 

@@ -41,7 +41,7 @@ class QuietMarket:
     def regime(self, timeframe: str, cap_class: str, now: int) -> Regime:
         return Regime(now, 0.5, 0.5, (("macro_phase", "Good"), ("A_mode", "normal")), "snapshot", {})
 
-    def bars_count(self, symbol: str, timeframe: str, now: int) -> int:
+    def contiguous_bars(self, symbol: str, timeframe: str, now: int, max_hole: int) -> int:
         return 333
 
 

@@ -42,6 +42,7 @@ from edgebook.domain.book import (
     TokenIntents,
     Trade,
 )
+from edgebook.domain.coefficient import Coefficient
 from edgebook.domain.evidence import (
     ConfigRow,
     ConfigVersion,
@@ -57,7 +58,7 @@ from edgebook.domain.evidence import (
 from edgebook.domain.pattern import CATEGORIES
 from edgebook.domain.protection import Protection
 
-REVISION = "0003"
+REVISION = "0004"
 """Newest schema revision this release knows: the head of ``migrations/versions``."""
 
 REVISION_TABLE = "edgebook_revision"
@@ -239,6 +240,7 @@ TABLES: tuple[TableSpec, ...] = (
         Curator,
         "status base_weight score signals trades wins pnl_sum first_seen last_signal_at",
     ),
+    _spec("coefficients", "dm_coefficients", Coefficient, "dim value n sum_r anchor_ts"),
     _spec("intents", "token_intents", TokenIntents, "chain contract symbol total last_at"),
     _spec("accounts", "accounts", Account, "cash_usd"),
     _spec("protections", "protections", Protection, "losses.in_a_row losses.at blocks"),

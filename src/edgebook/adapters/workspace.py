@@ -24,6 +24,7 @@ from edgebook.domain.book import (
     TokenIntents,
     Trade,
 )
+from edgebook.domain.coefficient import Coefficient
 from edgebook.domain.errors import PortError
 from edgebook.domain.evidence import (
     ConfigRow,
@@ -264,6 +265,7 @@ class _Tables:
         self.trades: Table[Trade] = table(SPECS["trades"])
         self.decisions: Table[Decision] = table(SPECS["decisions"])
         self.curators: Table[Curator] = table(SPECS["curators"])
+        self.coefficients: Table[Coefficient] = table(SPECS["coefficients"])
         self.intents: Table[TokenIntents] = table(SPECS["intents"])
         self.accounts: Table[Account] = table(SPECS["accounts"])
         self.protections: Table[Protection] = table(SPECS["protections"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgebook.cli.download import download
 from edgebook.cli.times import moment
 from edgebook.domain.errors import InputError
 
@@ -43,7 +44,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def run(
-    feed: Annotated[str | None, typer.Option(help="sim, or parquet:DIR.")] = None,
+    feed: Annotated[str | None, typer.Option(help="sim, parquet:DIR or ccxt:EXCHANGE.")] = None,
+    symbols: Annotated[str | None, typer.Option(help="What a ccxt feed follows, e.g. BTCUSDT,SOLUSDT.")] = None,
+    broker: Annotated[str | None, typer.Option(help="paper, dry or live: where orders of a ccxt feed go.")] = None,
     signals: Annotated[Path | None, typer.Option(help="Social signals (JSONL) for a parquet feed.")] = None,
     regime_bars: Annotated[Path | None, typer.Option(help="Bars of regime drivers for a parquet feed.")] = None,
     speed: Annotated[float | None, typer.Option(help="Simulated seconds per second.")] = None,
@@ -63,7 +66,7 @@ def run(
     from edgebook.runtime.settings import load_settings
 
     given = {"feed": feed, "speed": speed, "timeframes": timeframes, "seed": seed, "port": port, "db": db}
-    chosen = load_settings(settings, **given, curators=curators)
+    chosen = load_settings(settings, **given, curators=curators, symbols=symbols, broker=broker)
     watch_run(chosen, signals=signals, regime_bars=regime_bars, until=until, plain=plain or not sys.stdout.isatty())
 
 
@@ -210,6 +213,21 @@ def kill_switch(
 
 
 @app.command()
+def position(
+    wish: Annotated[str, typer.Argument(help="pause: no new buys, exits go on. archive: not followed. resume: again.")],
+    ident: Annotated[str, typer.Argument(help="Id of the position.")],
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pause, resume or archive one position of the running system."""
+    from edgebook.runtime.ingress import post_move
+
+    found = {"position": ident, **post_move(_settings(db).db, ident, wish)}
+    already = "" if found["changed"] else " (it was so already)"
+    typer.echo(json.dumps(found, sort_keys=True) if as_json else f"position {ident}: {found['status']}{already}")
+
+
+@app.command()
 def trace(signal: str, db: Db = None, as_json: AsJson = False) -> None:
     """One packet's way: every strand a signal caused, and where it died if it did."""
     from edgebook.cli.show import show_trace
@@ -320,6 +338,9 @@ def status(db: Db = None, as_json: AsJson = False) -> None:
     with _Reading(db) as uow:
         found = views.status_view(uow)
     typer.echo(json.dumps(found)) if as_json else show_pairs(found)
+
+
+app.command()(download)
 
 
 def _settings(db: str | None, file: Path | None = None) -> Settings:

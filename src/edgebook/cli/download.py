@@ -13,12 +13,12 @@ from edgebook.domain.errors import InputError
 
 
 def download(
-    symbols: Annotated[str, typer.Argument(help="The venue's ids, comma-separated, e.g. SOLUSDT,WIFUSDT.")],
+    symbols: Annotated[str, typer.Option("--symbols", help="The venue's ids, comma-separated, e.g. SOLUSDT,WIFUSDT.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for SYMBOL-<tf>.parquet; files there are completed.")],
     begin: Annotated[str, typer.Option("--from", help="First moment, ISO.")],
     end: Annotated[str | None, typer.Option("--to", help="Last moment, ISO; default now.")] = None,
     timeframe: Annotated[str, typer.Option(help="1m, 5m, 15m, 30m, 1h, 4h or 1d.")] = "1h",
-    venue: Annotated[str, typer.Option(help="Exchange: binance or binanceus.")] = "binance",
+    venue: Annotated[str, typer.Option("--exchange", help="binance or binanceus.")] = "binance",
     url: Annotated[str | None, typer.Option(help="Another address of the venue's API.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -143,7 +143,7 @@ def show_kill_switch(found: Mapping[str, Json]) -> None:
     where = f" for channel {found['channel']}: its overrides are" if found["channel"] else ":"
     says = {
         ("on", False): "no new buys; exits, trims and emergency exits go on",
-        ("off", False): "buys are allowed again",
+        ("off", False): "it no longer stops buys",
         ("on", True): "neutral",
         ("off", True): "in force again",
     }[found["kill_switch"], bool(found["channel"])]
@@ -206,6 +206,8 @@ def show_explained(found: Mapping[str, Json]) -> None:
     numbers = tree.add("numbers")
     for name, value in found["numbers"].items():
         numbers.add(f"{name}: {_flat(value)}")
+    for part in found["coefficients"]:
+        numbers.add(coefficient_text(part))
     if not found["nudges"]:
         tree.add("no override matched: every number is its base value")
     for nudge in found["nudges"]:
@@ -219,6 +221,19 @@ def show_explained(found: Mapping[str, Json]) -> None:
             else:
                 _lesson(leaf.add(f"lesson {item['lesson_id']}"), item["lesson"])
     out.print(tree)
+
+
+def coefficient_text(part: Mapping[str, Json]) -> str:
+    """What one dimension did to an allocation, on one line.
+
+    >>> part = {"dim": "curator", "value": "ann", "n": 31.2, "effect_r": 0.12, "learned": 1.05, "static": 1.0}
+    >>> coefficient_text(part)
+    'coefficient curator=ann: learned x 1.05, effect +0.12 R, n 31.2'
+    """
+    where = part["value"].replace("|", " ") if part["dim"] == "pair" else f"{part['dim']}={part['value']}"
+    stood_in = f", static x {part['static']:.4g}" if part["static"] != 1.0 else ""
+    evidence = f"effect {part['effect_r']:+.3g} R, n {part['n']:.3g}"
+    return f"coefficient {where}: learned x {part['learned']:.4g}{stood_in}, {evidence}"
 
 
 def _lesson(branch: Tree, lesson: Mapping[str, Json]) -> None:

@@ -21,7 +21,7 @@ from edgebook.domain.errors import InputError
 from edgebook.domain.strands import DecisionLowcap, Nudge, PmAction, Strand
 from edgebook.runtime import bootstrap, views
 from edgebook.runtime.ingress import listening
-from edgebook.runtime.scheduler import run_paced
+from edgebook.runtime.scheduler import run_live, run_paced
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
 
@@ -51,7 +51,10 @@ def watch_run(
             )
             screen = _Lines(out, stop) if plain else _Screen(out, settings, stop)
             with screen:
-                run_paced(system, settings.speed, end, inbox, screen.beat)
+                if feed.venue is not None:
+                    run_live(system, feed.venue, end, inbox, screen.beat)
+                else:
+                    run_paced(system, settings.speed, end, inbox, screen.beat)
         _farewell(out, system)
 
 

@@ -67,6 +67,9 @@ class Planned:
         level_price: the level a trim was taken at.
         step: distance below its fill at which the next DX rung may be bought, a price distance.
         clears_pool: whether the fill uses the trim pool up.
+        notional_usd, quantity: what was ordered, USD of a buy or tokens of a sale.
+        complete_by: last bar close at which what a partial fill left may be ordered, microseconds UTC; 0: it may not.
+        completes: whether the action orders what a partial fill left.
     """
 
     action: TradeAction
@@ -75,6 +78,29 @@ class Planned:
     level_price: float | None = None
     step: float = 0.0
     clears_pool: bool = False
+    notional_usd: Decimal | None = None
+    quantity: Decimal | None = None
+    complete_by: int = 0
+    completes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What a partial fill left to order while the signal holds (trading.md 4.3, ``pending_completion``).
+
+    Attributes:
+        action: the action that filled in part, as learning reads it; the rest belongs to it.
+        state, atr: engine state and ATR it was planned in.
+        notional_usd, quantity: what is left, USD of a buy or tokens of a trim.
+        deadline: last bar close at which the rest may be ordered, microseconds UTC.
+    """
+
+    action: TradeAction
+    state: str
+    atr: float
+    notional_usd: Decimal | None
+    quantity: Decimal | None
+    deadline: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +139,21 @@ class Position:
     pinned_config: int = 0
     actions: tuple[TradeAction, ...] = ()
     planned: Planned | None = None
+    pending: Pending | None = None
     exit_reason: str = ""
     trades_closed: int = 0
     last_seq: int = 0
+    status_since: int = 0
 
     @property
     def key(self) -> str:
         """Row key."""
         return self.id
+
+    @property
+    def exiting(self) -> bool:
+        """Whether a full exit was begun and its trade is still open."""
+        return self.status == "closing" or bool(self.exit_reason)
 
     @property
     def holding(self) -> bool:

@@ -148,6 +148,7 @@ class DriverReading:
     first_dip: bool
     trim_flag: bool
     fell_to_s0_from: str
+    emergency: bool = False
 
 
 def finite_or_none(value: Any) -> Any:

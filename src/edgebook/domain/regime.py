@@ -21,6 +21,7 @@ class Regime:
         snapshot: its content (phases with scores, driver states, bucket rank).
         a_sum, e_sum: the sums of driver terms that became A and E, before clamping; None: not kept, A and E stand in.
         multiplier: of the cap bucket, by which A was multiplied and E divided after clamping.
+        pressure: what the market adds to cut pressure; None under a model of A and E that does not ask for the book.
     """
 
     ts: int
@@ -32,3 +33,4 @@ class Regime:
     a_sum: float | None = None
     e_sum: float | None = None
     multiplier: float = 1.0
+    pressure: float | None = None

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from edgebook.domain.codec import from_json, to_json
+from edgebook.domain.coefficient import CoefficientPart
 from edgebook.domain.errors import StrandError
 from edgebook.domain.protection import NavMarked, ProtectionChanged
 from edgebook.domain.scope import ScopeValue
@@ -28,6 +29,7 @@ class SocialLowcap:
 
     ``curator`` is the registry's id where the message's own address (``handle``) is one of the registry's, else that
     address. ``mapping_reason`` and ``mapping_status`` say how the token was found (`domain.mentions.TokenMatch`).
+    ``allocation_multiplier``, 1 to 2, is how strongly the intent is meant; None where nobody said.
     """
 
     kind: ClassVar[str] = "social_lowcap"
@@ -48,6 +50,7 @@ class SocialLowcap:
     handle: str = ""
     mapping_reason: str = ""
     mapping_status: str = ""
+    allocation_multiplier: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,11 @@ class Nudge:
 
 @dataclass(frozen=True, slots=True)
 class DecisionLowcap:
-    """The decision maker approved or rejected a signal (trading.md 1.7)."""
+    """The decision maker approved or rejected a signal (trading.md 1.7).
+
+    ``allocation_pct = clip(base * coefficient_mult * static_mult * alloc_mult)``; ``coefficients`` are the parts of the
+    two in the middle and of ``timeframe_splits``, empty where coefficients are off.
+    """
 
     kind: ClassVar[str] = "decision_lowcap"
     source_strand_id: str
@@ -122,6 +129,7 @@ class DecisionLowcap:
     timeframe_splits: Mapping[str, float]
     entry_context: Mapping[str, str | int | float | None]
     nudges: tuple[Nudge, ...] = ()
+    coefficients: tuple[CoefficientPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from edgebook.domain.reading import DriverReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.timeframe import nearest
 from edgebook.domain.values import replace
+from edgebook.market.appetite_models import Exposure, exposed
 
 #: Weight of each driver; a dominance rising is bad for everything else, hence negative.
 DRIVER_WEIGHTS: Mapping[str, float] = {"btc": 1.0, "alt": 1.5, "bucket": 3.0, "btcd": -1.0, "usdtd": -3.0}
@@ -147,20 +148,23 @@ def bounded(sums: Pair, multiplier: float) -> Pair:
     return _clamp01(_clamp01(a) * multiplier), _clamp01(_clamp01(e) / max(multiplier, 0.2))
 
 
-def leaning(regime: Regime, intent: Pair) -> Regime:
+def leaning(regime: Regime, intent: Pair, exposure: Exposure | None = None) -> Regime:
     """``regime`` for one token: its intent terms join the drivers' inside A and E, and the modes follow.
 
-    The snapshot stays the market's own, so that its id and content do not depend on who speaks of which token.
+    The snapshot stays the market's own, so that its id and content do not depend on who speaks of which token, nor on
+    the book: where the phase model asks for that (`exposure`), it joins here too.
 
     >>> market = Regime(0, 0.5, 0.5, (("A_mode", "normal"), ("E_mode", "normal")), "id", {})
     >>> found = leaning(market, (0.25, -0.2))
     >>> found.a_base, found.e_base, found.scope
     (0.75, 0.3, (('A_mode', 'aggressive'), ('E_mode', 'patient')))
     """
-    if intent == _NOTHING:
+    if intent == _NOTHING and exposure is None:
         return regime
     lean_a, lean_e = capped(intent)
-    if regime.a_sum is None or regime.e_sum is None:
+    if exposure is not None and regime.a_sum is not None and regime.e_sum is not None:
+        a, e = exposed((regime.a_sum, regime.e_sum), exposure, (lean_a, lean_e), regime.multiplier)
+    elif regime.a_sum is None or regime.e_sum is None:
         a, e = _clamp01(regime.a_base + lean_a), _clamp01(regime.e_base + lean_e)
     else:
         a, e = bounded((regime.a_sum + lean_a, regime.e_sum + lean_e), regime.multiplier)

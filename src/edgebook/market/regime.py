@@ -28,6 +28,7 @@ from edgebook.domain.regime import Regime
 from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope
 from edgebook.domain.timeframe import micros
 from edgebook.market.appetite import DRIVER_WEIGHTS, HORIZONS, bounded, bucket_multiplier, mode, raw_appetite
+from edgebook.market.appetite_models import Exposure, exposed, flag_appetite, market_pressure, phase_appetite
 from edgebook.market.composite import CAP_CLASSES, MIN_BUCKET_POPULATION, driver_members
 from edgebook.market.phases import PRESETS, STREAM_WEIGHTS, Lens, PhaseTrack, blend_scores, phase_name
 
@@ -37,6 +38,7 @@ MAX_AGE_BARS = 2
 
 _STATES = ("S0", "S1", "S2", "S3", "S4")
 _CACHE_LIMIT = 50_000
+_RISING = {"S0": -1, "S1": 1, "S2": 1, "S3": 1}
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -52,6 +54,7 @@ class DriverTrack:
         ts: close times, microseconds UTC, strictly increasing.
         state, prev_state: codes 0..4 for S0..S4.
         buy_flag, buy_signal, first_dip, trim_flag: base-gate flags of the bar.
+        emergency: whether the close was below EMA333 in S3; all off where the model of A and E does not ask.
     """
 
     ts: Ints
@@ -61,6 +64,7 @@ class DriverTrack:
     buy_signal: Flags
     first_dip: Flags
     trim_flag: Flags
+    emergency: Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +131,8 @@ class _Segments:
                 stage="regime",
             )
         fell = np.where((track.state == 0) & (track.prev_state > 0) & (track.prev_state < 4), track.prev_state, 0)
-        rows = np.column_stack(
-            [track.state, fell, track.buy_flag, track.buy_signal, track.first_dip, track.trim_flag]
-        ).astype(np.int64)
+        flags = [track.buy_flag, track.buy_signal, track.first_dip, track.trim_flag, track.emergency]
+        rows = np.column_stack([track.state, fell, *flags]).astype(np.int64)
         gap = np.diff(track.ts, prepend=self.last_ts or track.ts[0]) > MAX_AGE_BARS * self.step
         changed = np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)] | gap
         for i in np.flatnonzero(changed).tolist():
@@ -155,7 +158,7 @@ class _Segments:
         self.readings.append(reading)
 
     def _reading(self, ts: int, row: Sequence[int], previous: int) -> DriverReading:
-        state, fell, buy_flag, buy_signal, first_dip, trim_flag = row
+        state, fell, buy_flag, buy_signal, first_dip, trim_flag, emergency = row
         return DriverReading(
             self.driver,
             self.horizon,
@@ -167,6 +170,7 @@ class _Segments:
             bool(first_dip),
             bool(trim_flag),
             _STATES[fell] if fell else "",
+            bool(emergency),
         )
 
 
@@ -199,11 +203,18 @@ class RegimeTimeline:
         classes: cap class of every member ("" when unknown: the token counts for the portfolio, not for a bucket).
         horizons: timeframe of each driver horizon; leave ``micro`` out when the finest bars are coarser than 15 m.
         normalise_h: scale driver horizon weights to the same sum on every timeframe (trading.md 3.2).
+        model: of A and E: ``driver``, ``flags`` or ``phases`` (`market.appetite_models`).
     """
 
     def __init__(
-        self, classes: Mapping[str, str], horizons: Mapping[str, str] | None = None, *, normalise_h: bool = False
+        self,
+        classes: Mapping[str, str],
+        horizons: Mapping[str, str] | None = None,
+        *,
+        normalise_h: bool = False,
+        model: str = "driver",
     ) -> None:
+        self.model = model
         self.members = driver_members(classes, classes)
         self._horizons = dict(horizons if horizons is not None else {"macro": "1d", "meso": "1h"})
         self._normalise = normalise_h
@@ -342,8 +353,9 @@ class RegimeTimeline:
         rank = next((i + 1 for i, one in enumerate(ranking) if one.name == cap_class), None)
         own = ranking[rank - 1] if rank else None
         boost = bucket_multiplier(rank, own.slope, own.confidence) if own else 1.0
-        sums = raw_appetite(readings, timeframe, normalise=self._normalise)
-        a, e = bounded(sums, boost)
+        sums = self._sums(readings, timeframe, hour)
+        pressure = self._pressure(hour, readings) if self.model == "phases" else None
+        a, e = bounded(sums, boost) if pressure is None else exposed(sums, Exposure(), (0.0, 0.0), boost)
         scope: dict[str, str | int | None] = {"A_mode": mode(a), "E_mode": mode(e), "bucket_rank_position": rank}
         for horizon, track in self._market.phases.items():
             scope[f"{horizon}_phase"] = phase_name(track.code[hour] if hour >= 0 else -1)
@@ -352,7 +364,30 @@ class RegimeTimeline:
         facts |= {"a_base": a, "e_base": e}
         snapshot = _Snapshot(partial(self._content, facts, hour, readings, ranking))
         identity = stable_id("regime", since, timeframe, cap_class)
-        return Regime(since, a, e, _scope(tuple(scope.items())), identity, snapshot, *sums, boost)
+        return Regime(since, a, e, _scope(tuple(scope.items())), identity, snapshot, *sums, boost, pressure)
+
+    def _sums(self, readings: Sequence[DriverReading], timeframe: str, hour: int) -> tuple[float, float]:
+        """The market's (A, E) under the chosen model, before clamping and bucket."""
+        if self.model == "flags":
+            return flag_appetite(readings)
+        if self.model == "phases":
+            meso, macro = (self._phase(horizon, hour) for horizon in ("meso", "macro"))
+            return phase_appetite(meso, macro)
+        return raw_appetite(readings, timeframe, normalise=self._normalise)
+
+    def _phase(self, horizon: str, hour: int) -> str:
+        track = self._market.phases.get(horizon)
+        return phase_name(track.code[hour] if track is not None and hour >= 0 else -1)
+
+    def _pressure(self, hour: int, readings: Sequence[DriverReading]) -> float:
+        """What the market adds to cut pressure: the meso score, its curvature over two changes, and whether dominances
+        stand in an uptrend (1), in S0 (-1), or neither."""
+        track, apart = self._market.phases.get("meso"), PRESETS["meso"].delta
+        scores = [track.score[h] if track is not None and h >= 0 else math.nan for h in (hour, hour - apart)]
+        oldest = track.score[hour - 2 * apart] if track is not None and hour >= 2 * apart else math.nan
+        rising = [_RISING.get(r.state, 0) for r in readings if r.driver in ("btcd", "usdtd") and r.horizon == "meso"]
+        dominance = sum(rising) / len(rising) if rising else 0.0
+        return market_pressure(scores[0], scores[0] - 2 * scores[1] + oldest, dominance)
 
     def _content(
         self, facts: Content, hour: int, readings: Sequence[DriverReading], ranking: Sequence[BucketReading]

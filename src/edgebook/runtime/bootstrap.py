@@ -15,17 +15,19 @@ from edgebook.adapters.feeds.signals import TableResolver, read_signals, read_to
 from edgebook.adapters.feeds.sim import SimSource
 from edgebook.adapters.sql import SqlStore
 from edgebook.desk import Desk
-from edgebook.domain.decay import HOUR
+from edgebook.domain.decay import DAY, HOUR
 from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Fact
 from edgebook.engine.columns import EngineConfig
 from edgebook.jobs import register_curators
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import BarSource, Store, TokenInfo, UnitOfWork
+from edgebook.runtime.live import VenueEnd, open_venue
+from edgebook.runtime.live_tape import LiveTape
 from edgebook.runtime.market import Tape
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
-from edgebook.trading.rules import PmRules, ProtectionRules, TradingRules
+from edgebook.trading.rules import DecisionRules, PmRules, ProtectionRules, TradingRules
 from edgebook.trading.signals import parse_signal
 
 _SETTINGS = "settings_hash"
@@ -40,10 +42,11 @@ class Feed:
     signals: Sequence[tuple[int, str]] = ()
     start: int | None = None
     chunk_days: int | None = None
+    venue: VenueEnd | None = None
 
 
 def open_feed(settings: Settings, signals: Path | None = None, regime_bars: Path | None = None) -> Feed:
-    """The feed a setting names: ``sim``, or ``parquet:DIR`` with signals and drivers from files.
+    """The feed a setting names: ``sim``, ``parquet:DIR`` with signals and drivers from files, or ``ccxt:EXCHANGE``.
 
     Raises:
         InputError: an unknown feed, or files that cannot be read; names the file, row and field.
@@ -54,7 +57,28 @@ def open_feed(settings: Settings, signals: Path | None = None, regime_bars: Path
         return Feed(sim, start=sim.start, chunk_days=1)
     if kind == "parquet" and place:
         return parquet_feed(Path(place), signals, regime_bars)
-    raise InputError(f"feed {settings.feed!r} is not one of: sim, parquet:DIR", stage="settings")
+    if kind == "ccxt" and place:
+        if signals is not None or regime_bars is not None:
+            raise InputError(
+                f"feed {settings.feed} takes no recorded signals or regime bars: post signals with edgebook inject"
+            )
+        return exchange_feed(settings, *open_venue(settings, clock_of(open_store(settings.db))))
+    raise InputError(f"feed {settings.feed!r} is not one of: sim, parquet:DIR, ccxt:EXCHANGE", stage="settings")
+
+
+def exchange_feed(settings: Settings, venue: VenueEnd, start: int) -> Feed:
+    """Bars of an exchange from ``start`` on, as they happen."""
+    return Feed(venue.source, start=start, venue=venue)
+
+
+def clock_of(store: Store) -> int | None:
+    """Where a database stands, microseconds UTC; None for one that has not been written yet."""
+    try:
+        with store.reader() as uow:
+            mark = uow.watermarks.get("clock")
+    except InputError:
+        return None
+    return mark.at if mark else None
 
 
 def parquet_feed(bars: Path, signals: Path | None = None, regime_bars: Path | None = None) -> Feed:
@@ -89,10 +113,13 @@ def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules
         book=settings.book,
         starting_cash_usd=Decimal(settings.starting_cash_usd),
         timeframes=tuple(timeframes),
+        dm=DecisionRules(coefficients=settings.dm_coefficients),
         pm=PmRules(
             s1_policy=settings.s1_policy,
             first_dip_enabled=settings.first_dip,
             reclaim_enabled=settings.reclaim,
+            complete_partials=settings.complete_partials,
+            archive_after=round(settings.archive_days * DAY),
         ),
         protections=ProtectionRules(
             daily_loss=Decimal(repr(settings.daily_loss_stop)),
@@ -147,20 +174,13 @@ def system(
         PortError: somebody else is writing to it.
     """
     registry = read_curators(settings.curators) if settings.curators else ()
-    tape = Tape(
-        feed.source,
-        settings.timeframes,
-        drivers=feed.drivers,
-        start=start if start is not None else feed.start,
-        chunk_days=feed.chunk_days,
-        config=EngineConfig(global_exit=settings.global_exit),
-        normalise_h=settings.normalise_h,
-    )
+    tape = _tape(settings, feed, start)
     if end is not None:
         tape.end = min(end, tape.end) if tape.end is not None else end
     if tape.end is not None and tape.end <= tape.start:
         raise InputError("no bars between --from and --to: the feed has none in that span", stage="boot")
     tape.load(tape.start)
+    broker = feed.venue.broker if feed.venue is not None else None
     with store.writer() as uow:
         _same_settings(uow, settings)
         rules = trading_rules(settings, tape.timeframes)
@@ -168,16 +188,46 @@ def system(
         desk = Desk(
             uow,
             tape,
-            paper_broker(settings, tape.tokens),
+            broker or paper_broker(settings, tape.tokens),
             tape.tokens,
             rules,
             LearningConfig(),
             learning_on=settings.learning_enabled,
             resolver=resolver,
         )
-        found = System(desk, tape, feed.signals, commit_every=settings.commit_every_strands, strict=strict)
+        found = System(
+            desk,
+            tape,
+            feed.signals,
+            commit_every=settings.commit_every_strands,
+            strict=strict,
+            at_venue=broker is not None,
+        )
         register_curators(desk, registry, found.clock)
         yield found
+
+
+def _tape(settings: Settings, feed: Feed, start: int | None) -> Tape:
+    config = EngineConfig(global_exit=settings.global_exit)
+    if feed.venue is not None:
+        return LiveTape(
+            feed.venue.source,
+            settings.timeframes,
+            start=feed.start or 0,
+            config=config,
+            normalise_h=settings.normalise_h,
+            appetite_model=settings.appetite_model,
+        )
+    return Tape(
+        feed.source,
+        settings.timeframes,
+        drivers=feed.drivers,
+        start=start if start is not None else feed.start,
+        chunk_days=feed.chunk_days,
+        config=config,
+        normalise_h=settings.normalise_h,
+        appetite_model=settings.appetite_model,
+    )
 
 
 def _same_settings(uow: UnitOfWork, settings: Settings) -> None:

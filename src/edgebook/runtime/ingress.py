@@ -18,6 +18,10 @@ most 4,000,000 bytes, is answered with
 ``POST /kill-switch`` with ``{"on": true, "channel": ""}`` (a channel is ``dm``, ``strength`` or ``tuning``; "" is the
 book) is answered with 200 and ``{"changed": true, "in_force": [...]}``: whether that changed anything, and every
 protection that is on now (`views.protections_view`); it holds from the next step on. The errors are those above.
+
+``POST /position`` with ``{"id": "...", "do": "pause"}`` (or ``resume``, ``archive``: `trading.lifecycle`) is answered
+with 200 and ``{"changed": true, "status": "paused"}``, or 400 and the reason where there is no such position or it
+cannot be turned so now.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from typing import Any, TypedDict
 from edgebook.domain.errors import InputError
 from edgebook.domain.protection import channel_scope
 from edgebook.overrides.record import CHANNELS
+from edgebook.trading.lifecycle import WISHES
 from edgebook.trading.signals import ACCEPTED, KNOWN, REFUSED, Receipt
 
 MAX_BODY_BYTES = 4_000_000
@@ -69,7 +74,19 @@ class Turn:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-Inbox = queue.SimpleQueue[Delivery | Turn]
+@dataclass(slots=True)
+class Move:
+    """One posted wish about a position (`trading.lifecycle`), and what came of it."""
+
+    position_id: str
+    wish: str
+    changed: bool = False
+    status: str = ""
+    refused: str = ""
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+Inbox = queue.SimpleQueue[Delivery | Turn | Move]
 
 
 class Answer(TypedDict):
@@ -183,6 +200,18 @@ def post_turn(db_url: str, on: bool, channel: str = "") -> dict[str, Any]:
     return found
 
 
+def post_move(db_url: str, position_id: str, wish: str) -> dict[str, Any]:
+    """Pause, resume or archive a position of the running system, and wait for the answer.
+
+    Raises:
+        InputError: no such wish, no system is running on this database, or it refused.
+    """
+    if wish not in WISHES:
+        raise InputError(f"position takes {', '.join(WISHES)}, was {wish!r}")
+    found: dict[str, Any] = _send(_running(db_url), "/position", json.dumps({"id": position_id, "do": wish}).encode())
+    return found
+
+
 def _running(db_url: str) -> Path:
     path = address_file(db_url)
     if not path.exists():
@@ -264,6 +293,23 @@ def _turn_of(body: bytes) -> Turn:
     return Turn(channel_scope(channel), on)
 
 
+def _move_of(body: bytes) -> Move:
+    """The wish a body states.
+
+    Raises:
+        InputError: it states none.
+    """
+    try:
+        asked = json.loads(_text_of(body))
+    except (ValueError, RecursionError):
+        asked = None
+    ident = asked.get("id") if isinstance(asked, dict) else None
+    wish = asked.get("do") if isinstance(asked, dict) else None
+    if not isinstance(ident, str) or wish not in WISHES:
+        raise InputError(f'POST /position takes {{"id": "...", "do": "pause"}}; do is one of {", ".join(WISHES)}')
+    return Move(ident, wish)
+
+
 def _handler(inbox: Inbox, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
@@ -273,9 +319,10 @@ def _handler(inbox: Inbox, token: str) -> type[BaseHTTPRequestHandler]:
             size = int(length) if length.isascii() and length.isdecimal() and len(length) < 16 else 0
             if not hmac.compare_digest((self.headers.get("X-Edgebook-Token") or "").encode(), token.encode()):
                 return self._refuse(403, "wrong or missing token", size)
-            take = {"/signals": self._signals, "/kill-switch": self._kill_switch}.get(self.path)
+            takes = {"/signals": self._signals, "/kill-switch": self._kill_switch, "/position": self._position}
+            take = takes.get(self.path)
             if take is None or not 0 < size <= MAX_BODY_BYTES:
-                return self._refuse(400, f"POST /signals, or /kill-switch, takes 1 to {MAX_BODY_BYTES} bytes", size)
+                return self._refuse(400, f"POST to {', '.join(takes)} takes 1 to {MAX_BODY_BYTES} bytes", size)
             try:
                 return take(self.rfile.read(size))
             except InputError as error:
@@ -292,7 +339,16 @@ def _handler(inbox: Inbox, token: str) -> type[BaseHTTPRequestHandler]:
             if self._done(turn):
                 self._answer(200, {"changed": turn.changed, "in_force": turn.in_force})
 
-        def _done(self, asked: Delivery | Turn) -> bool:
+        def _position(self, body: bytes) -> None:
+            move = _move_of(body)
+            if not self._done(move):
+                return
+            if move.refused:
+                self._refuse(400, move.refused, 0)
+            else:
+                self._answer(200, {"changed": move.changed, "status": move.status})
+
+        def _done(self, asked: Delivery | Turn | Move) -> bool:
             """Queue it and wait until the driver has got to it; when it does not, the sender is told so."""
             inbox.put(asked)
             if asked.done.wait(ANSWER_SECONDS):

@@ -19,7 +19,7 @@ from edgebook.domain.errors import InputError, PortError
 from edgebook.domain.reading import AFTER, MarketReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.timeframe import TIMEFRAMES, micros
-from edgebook.engine.columns import EngineColumns, EngineConfig, EngineMemory, advance, events, reading
+from edgebook.engine.columns import MAX_GAP_BARS, EngineColumns, EngineConfig, EngineMemory, advance, events, reading
 from edgebook.engine.gates import BASE_GATES, flags_over
 from edgebook.market.bars import BarSeries, resample
 from edgebook.market.composite import (
@@ -47,12 +47,17 @@ class _Line:
     chunks: list[EngineColumns] = field(default_factory=list)
     before: int = 0
     eventful: bool = False
+    holes: list[tuple[int, int, int]] = field(default_factory=list)
 
     def extend(self, bars: BarSeries, config: EngineConfig) -> list[tuple[int, int]]:
         """Take the next bars; returns (close time, events) of those that anything can follow from."""
         if not len(bars):
             return []
         columns, self.memory = advance(self.memory, bars, config=config)
+        total = self.before + sum(len(chunk) for chunk in self.chunks)
+        gaps = np.asarray(columns["gap_bars"])
+        for i in np.flatnonzero(gaps > MAX_GAP_BARS).tolist():
+            self.holes.append((int(columns.ts[i]), total + i, int(gaps[i])))
         self.bars.append(bars)
         self.chunks.append(columns)
         if len(self.chunks) > 2:
@@ -72,6 +77,10 @@ class _Line:
 
     def count(self, now: int) -> int:
         return self.before + sum(int(columns.ts.searchsorted(now, side="right")) for columns in self.chunks)
+
+    def contiguous(self, now: int, max_hole: int) -> int:
+        first = next((at for ts, at, gap in reversed(self.holes) if ts <= now and gap > max_hole), 0)
+        return self.count(now) - first
 
 
 @dataclass(slots=True)
@@ -101,7 +110,10 @@ class Tape:
         chunk_days: days read ahead at a time; None reads a finite source whole.
         config: switches of the engine for the traded tokens; regime drivers have their own.
         normalise_h: scale the horizon weights of appetite to the same sum on every timeframe (trading.md 3.2).
+        appetite_model: ``driver``, ``flags`` or ``phases`` (`market.appetite_models`).
     """
+
+    live = False
 
     def __init__(
         self,
@@ -113,6 +125,7 @@ class Tape:
         chunk_days: int | None = None,
         config: EngineConfig | None = None,
         normalise_h: bool = False,
+        appetite_model: str = "driver",
     ) -> None:
         self._config = config or EngineConfig()
         self.source, self.base = source, source.base_timeframe
@@ -135,7 +148,15 @@ class Tape:
         self._prices = {symbol: _Prices() for symbol in self.symbols}
         self._lines = {(symbol, tf): _Line() for symbol in self.symbols for tf in self.timeframes}
         self._due: dict[str, dict[int, list[tuple[str, int]]]] = {tf: {} for tf in self.timeframes}
-        self._drivers = _Drivers(source, drivers, self.symbols, self.tokens, self.timeframes, normalise_h=normalise_h)
+        self._drivers = Drivers(
+            source,
+            drivers,
+            self.symbols,
+            self.tokens,
+            self.timeframes,
+            normalise_h=normalise_h,
+            appetite_model=appetite_model,
+        )
 
     @property
     def loaded_until(self) -> int:
@@ -168,6 +189,11 @@ class Tape:
         """Closed bars at ``now``."""
         line = self._lines.get((symbol, timeframe))
         return line.count(now) if line else 0
+
+    def contiguous_bars(self, symbol: str, timeframe: str, now: int, max_hole: int) -> int:
+        """Closed bars at ``now`` since the last hole of more than ``max_hole`` missing bars."""
+        line = self._lines.get((symbol, timeframe))
+        return line.contiguous(now, max_hole) if line else 0
 
     def mark(self, symbol: str, now: int) -> float | None:
         """Close of the latest closed base bar."""
@@ -233,7 +259,7 @@ class Tape:
             due.setdefault(ts, []).append((symbol, bits))
 
 
-class _Drivers:
+class Drivers:
     """Regime drivers: indices of the universe, run through the same engine on each horizon (trading.md 3.2).
 
     A driver exists on a horizon as far as its own members have bars fine enough for it; what other members lack takes
@@ -253,6 +279,7 @@ class _Drivers:
         timeframes: Sequence[str],
         *,
         normalise_h: bool = False,
+        appetite_model: str = "driver",
     ) -> None:
         self._sources: dict[str, BarSource] = dict.fromkeys(extra.symbols, extra) if extra else {}
         self._sources |= dict.fromkeys(source.symbols, source)
@@ -269,8 +296,8 @@ class _Drivers:
         horizons = {"macro": "1d", "meso": "1h"}
         if micros(finest) <= micros("15m"):
             horizons["micro"] = finest
-        self._horizons = horizons
-        self.timeline = RegimeTimeline(classes, horizons, normalise_h=normalise_h)
+        self.horizons = horizons
+        self.timeline = RegimeTimeline(classes, horizons, normalise_h=normalise_h, model=appetite_model)
         self._members = driver_members(self._sources, classes)
         self._indices: dict[tuple[str, str], CompositeMemory] = {}
         self._memories: dict[tuple[str, str], EngineMemory] = {}
@@ -284,15 +311,20 @@ class _Drivers:
                 first = begin if self._started else min(begin, source.span[0])
                 base[symbol] = source.bars(symbol, first, until)
         self._started = True
-        hourly = _resampled(base, "1h", until)
-        self.timeline.extend(
-            {s: (b.close_ts, b.close) for s, b in hourly.items() if len(b) and not dominance_of(s)},
-            until // micros("1h") * micros("1h"),
-        )
-        for horizon, timeframe in self._horizons.items():
-            series = hourly if timeframe == "1h" else _resampled(base, timeframe, until)
+        self.feed({tf: _resampled(base, tf, until) for tf in self.horizons.values()}, until)
+
+    def feed(self, series: Mapping[str, Mapping[str, BarSeries]], until: int) -> None:
+        """Add the next bars by timeframe and symbol: all that have closed by ``until`` on a timeframe that is there."""
+        hourly = series.get("1h", {})
+        if "1h" in series:
+            self.timeline.extend(
+                {s: (b.close_ts, b.close) for s, b in hourly.items() if len(b) and not dominance_of(s)},
+                until // micros("1h") * micros("1h"),
+            )
+        for horizon, timeframe in self.horizons.items():
+            bars = series.get(timeframe, {})
             for driver, names in self._members.items():
-                self._run(driver, horizon, [series[s] for s in names if s in series and len(series[s])])
+                self._run(driver, horizon, [bars[s] for s in names if s in bars and len(bars[s])])
 
     def _run(self, driver: str, horizon: str, series: list[BarSeries]) -> None:
         if not series:
@@ -311,6 +343,7 @@ class _Drivers:
             buy_signal,
             columns["first_dip"].astype(bool),
             columns["trim_flag"].astype(bool),
+            columns["emergency_exit"].astype(bool) & (self.timeline.model == "flags"),
         )
         self.timeline.extend_driver(driver, horizon, track)
 

@@ -26,6 +26,7 @@ TABLES = (
     "trades",
     "decisions",
     "curators",
+    "coefficients",
     "intents",
     "accounts",
     "protections",

@@ -13,12 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from edgebook.runtime.ingress import Inbox, Turn
+from edgebook.domain.errors import InputError
+from edgebook.jobs import MICROS
+from edgebook.runtime.ingress import Inbox, Move, Turn
+from edgebook.runtime.live import VenueEnd
 from edgebook.runtime.system import System
 from edgebook.runtime.timetable import start_pm_jobs
 from edgebook.runtime.views import protections_view
 
 PACE_SECONDS = 0.1
+#: How often a venue is asked about open orders between bars, microseconds.
+SETTLE_EVERY = 3 * MICROS
 Watch = Callable[[System, int], bool]
 
 
@@ -83,6 +88,46 @@ def run_paced(
         time.sleep(max(0.0, min(PACE_SECONDS, beat - time.monotonic())))
 
 
+def run_live(
+    system: System,
+    venue: VenueEnd,
+    until: int | None,
+    inbox: Inbox,
+    watch: Watch | None = None,
+    *,
+    pace_seconds: float = PACE_SECONDS,
+) -> None:
+    """Walk moments as they happen, by the clock of ``venue``; orders are sent and followed between them, too.
+
+    What was planned before this process began is looked up first. Bars older than an order lives are walked without
+    buying: those from before the start, and those that a venue kept back for a while.
+    """
+    timetable = start_pm_jobs(system.clock)
+    venue.reconcile(system)
+    life = system.desk.rules.pm.order_ttl_seconds * MICROS
+    settled, running = -SETTLE_EVERY, True
+    while running and (until is None or system.clock < until):
+        now, before = venue.now(), system.moments_done
+        venue.poll(system, now)
+        beat = time.monotonic() + PACE_SECONDS
+        for moment in system.moments(now if until is None else min(now, until)):
+            system.desk.catching_up = moment + life <= now
+            system.settle_on_paper()
+            for slot, job in timetable.until(moment - 1):
+                system.run_job(job, slot)
+            system.step(moment, timetable)
+            if time.monotonic() > beat:
+                break
+        if not system.desk.catching_up and (system.moments_done > before or now - settled >= SETTLE_EVERY):
+            system.settle(now)
+            settled = now
+        _deliver(system, inbox)
+        venue.note(system, now)
+        system.commit()
+        running = watch is None or watch(system, system.clock)
+        time.sleep(pace_seconds)
+
+
 def _deliver(system: System, inbox: Inbox) -> None:
     while True:
         try:
@@ -92,7 +137,18 @@ def _deliver(system: System, inbox: Inbox) -> None:
         if isinstance(posted, Turn):
             posted.changed = system.turn(posted.scope, posted.on)
             posted.in_force = protections_view(system.desk.uow)
+        elif isinstance(posted, Move):
+            _move(system, posted)
         else:
             posted.receipts = system.take(posted.lines)
         system.commit()
         posted.done.set()
+
+
+def _move(system: System, move: Move) -> None:
+    """Turn a position, or note why it cannot be."""
+    try:
+        move.changed = system.turn_position(move.position_id, move.wish)
+        move.status = system.desk.position(move.position_id).status
+    except InputError as error:
+        move.refused = error.message

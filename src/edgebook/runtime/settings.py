@@ -20,7 +20,16 @@ from edgebook.domain.errors import InputError
 from edgebook.domain.timeframe import TIMEFRAMES
 
 #: Settings that change no result, and may tell of a machine what a report should not: paths, hosts, passwords.
-MACHINE_FACTS = {"db", "port", "speed", "commit_every_strands", "curators"}
+MACHINE_FACTS = {
+    "db",
+    "port",
+    "speed",
+    "commit_every_strands",
+    "curators",
+    "venue_url",
+    "live_books",
+    "grace_seconds",
+}
 #: What an operator may change between two runs of one book: it only forbids buys, and each time the log says so.
 _PROTECTIONS = {
     "daily_loss_stop",
@@ -30,8 +39,23 @@ _PROTECTIONS = {
     "loss_streak_hours",
     "stop_buy",
 }
+#: How far from the middle an order may go is the operator's to change between two runs, too.
+_EXECUTION = {"ladder_bps"}
 #: Settings of a later release: at their default they are not hashed, so that databases from before stay usable.
-_LATER = {"normalise_h", "fill_on", "failure_probability", *_PROTECTIONS}
+_LATER = {
+    "dm_coefficients",
+    "normalise_h",
+    "fill_on",
+    "failure_probability",
+    "complete_partials",
+    "appetite_model",
+    "archive_days",
+    "broker",
+    "venue",
+    "symbols",
+    *_EXECUTION,
+    *_PROTECTIONS,
+}
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Hours = Annotated[float, Field(ge=0, le=8_760)]
 
@@ -62,8 +86,17 @@ class Settings(BaseSettings):
     """Whether the first dip of a young S3 is bought (rule 9)."""
     normalise_h: bool = False
     """Whether appetite swings equally far on every timeframe (trading.md 3.2)."""
+    appetite_model: Literal["driver", "flags", "phases"] = "driver"
+    """What A and E follow from: driver states and flags, flags alone, or phases (trading.md 3.2)."""
     reclaim: bool = False
     """Whether a reclaim of EMA333 after an emergency exit is bought (rule 4; decisions 58)."""
+    complete_partials: bool = True
+    """Whether what a partial fill left is ordered on the next bar while the signal still holds (trading.md 4.3)."""
+    archive_days: float = Field(default=0.0, ge=0, le=36_500)
+    """Days without a signal after which a flat position is archived; 0 is never."""
+    dm_coefficients: Literal["off", "on", "all"] = "off"
+    """Coefficients folded from closed trades that multiply allocations: none, those of curator and market cap, or those
+    of all dimensions, with the split over timeframes (trading.md 1.6)."""
     daily_loss_stop: _Share = 0.0
     """Share of the book's value lost since 00:00 UTC that stops buys for the day; 0 is off."""
     drawdown_stop: _Share = 0.0
@@ -80,6 +113,20 @@ class Settings(BaseSettings):
     """Price of a paper fill: the open of the next bar, or the close of the bar it was decided on."""
     failure_probability: float = Field(default=0.0, ge=0, le=1)
     """Share of paper orders that the broker refuses, the same ones in every run."""
+    broker: Literal["paper", "dry", "live"] = "paper"
+    """Where orders go: the paper broker, or the venue: on paper against its order book, or for real money."""
+    venue: str = "binance"
+    """The exchange of a dry or live broker, by its ccxt name."""
+    venue_url: str = ""
+    """Another address of the venue's API (a test network); "" is its own."""
+    live_books: Annotated[tuple[str, ...], NoDecode] = ()
+    """Books that may trade for real money: the second switch beside ``broker = live``."""
+    grace_seconds: float = Field(default=30.0, gt=0, le=3_600)
+    """Time between the two look-ups that prove an unanswered order dead."""
+    ladder_bps: Annotated[tuple[float, ...], NoDecode] = (100.0, 300.0, 600.0)
+    """Farthest limit of an order from the middle of the book, by fruitless tries so far."""
+    symbols: Annotated[tuple[str, ...], NoDecode] = ()
+    """What a ``ccxt:EXCHANGE`` feed follows, by the venue's own ids such as SOLUSDT."""
     commit_every_strands: int = Field(default=4_000, ge=1)
 
     @model_validator(mode="after")
@@ -95,6 +142,36 @@ class Settings(BaseSettings):
                 "stop must be the smaller one, or it can never be the first"
             )
         return self
+
+    @model_validator(mode="after")
+    def _real_venue(self) -> Self:
+        if self.live_feed and "speed" in self.model_fields_set and self.speed != 1:
+            raise ValueError(f"speed is {self.speed:g}; feed {self.feed} runs as fast as time does, leave speed out")
+        if self.live_feed and not self.symbols:
+            raise ValueError(f"feed {self.feed} needs symbols, the venue's ids such as --symbols SOLUSDT,WIFUSDT")
+        if self.symbols and not self.live_feed:
+            raise ValueError(f"symbols are for a ccxt feed; feed {self.feed} has its own")
+        if self.broker != "paper" and self.feed != f"ccxt:{self.venue}":
+            raise ValueError(
+                f"broker is {self.broker} at {self.venue} and feed is {self.feed}; "
+                f"orders there need its own bars: feed ccxt:{self.venue}"
+            )
+        if self.broker == "live" and self.book not in self.live_books:
+            raise ValueError(
+                f"broker is live, but book {self.book!r} is not in live_books "
+                f"({', '.join(self.live_books) or 'empty'}); add it there too, or use broker dry"
+            )
+        return self
+
+    @property
+    def live_feed(self) -> bool:
+        """Whether bars come from an exchange as they happen."""
+        return self.feed.startswith("ccxt:")
+
+    @field_validator("live_books", "symbols", "ladder_bps", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("timeframes", mode="before")
     @classmethod
@@ -119,7 +196,7 @@ class Settings(BaseSettings):
     @property
     def book_hash(self) -> str:
         """The same without what may change from one run of a book to the next: a database belongs to one of these."""
-        return self._hash(MACHINE_FACTS | _PROTECTIONS)
+        return self._hash(MACHINE_FACTS | _PROTECTIONS | _EXECUTION)
 
     def _hash(self, without: set[str]) -> str:
         without = without | {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}

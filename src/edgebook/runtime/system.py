@@ -18,8 +18,10 @@ from edgebook.jobs import (
     decision_maker,
     ingest_signal,
     pm_core_tick,
+    settle_order,
     settle_orders,
     turn_kill_switch,
+    turn_position,
 )
 from edgebook.runtime.market import Tape
 from edgebook.runtime.timetable import Timetable
@@ -37,6 +39,7 @@ class System:
         signals: (time, raw line) of recorded signals, ascending; a source's own signals are added to them.
         commit_every: strands after which a group is committed by `step`.
         strict: raise when a job fails (backtests) instead of recording it and going on.
+        at_venue: orders go to a venue: `settle` sends them, not `step`.
     """
 
     def __init__(
@@ -47,14 +50,17 @@ class System:
         *,
         commit_every: int = 4_000,
         strict: bool = False,
+        at_venue: bool = False,
     ) -> None:
-        self.desk, self.tape, self.strict = desk, tape, strict
+        self.desk, self.tape, self.strict, self.at_venue = desk, tape, strict, at_venue
         self._signals, self._next_signal = signals, 0
         self._commit_every, self._committed = commit_every, desk.uow.log.head[0]
         self._last_runs: dict[str, JobRun] = {}
         self._idle: dict[str, list[int]] = {}
         clock = desk.uow.watermarks.get("clock")
         self.clock = clock.at if clock else tape.start
+        if tape.live:
+            self.clock = max(self.clock, tape.start)
         self.moments_done = self.bars = 0
         while self._next_signal < len(signals) and signals[self._next_signal][0] <= self.clock:
             self._next_signal += 1
@@ -93,12 +99,39 @@ class System:
         self._take_signals(now)
         for slot, job in timetable.until(now):
             self.run_job(job, slot)
-        if desk.orders:
+        if desk.orders and not self.at_venue and not self.tape.live:
             self._do("settle_orders", now, lambda: settle_orders(desk, now))
         self.clock = now
         self.moments_done += 1
         if desk.uow.log.head[0] - self._committed >= self._commit_every:
             self.commit()
+
+    def settle_on_paper(self) -> None:
+        """On a live tape: fill paper orders at the open of the bar that began at the clock; it has closed by now.
+
+        To be called before the next moment, so that what follows sees what a walk over recorded bars would.
+        """
+        desk, now = self.desk, self.clock
+        if desk.orders and self.tape.live and not self.at_venue:
+            self._do("settle_orders", now, lambda: settle_orders(desk, now))
+
+    def settle(self, now: int) -> None:
+        """Send open orders to the venue, or ask what became of them, at the real time ``now``.
+
+        What is planned is committed before anything is sent, and what became of each order before the next: whenever
+        the process dies, an order that may have been sent is in the book. An order that cannot be booked goes to the
+        dead letters, is tried again next time, and keeps none of the others back.
+        """
+        desk, now = self.desk, max(now, self.clock)
+        if not self.at_venue or not desk.orders:
+            return
+        self.commit()
+        for order in desk.open_orders():
+            run = self._do("settle_orders", now, lambda one=order: settle_order(desk, one, now))
+            if run.status == "failed":
+                desk.bury(EdgebookError(run.error), content=order.client_id, stage="settle_orders", now=now)
+            if run.status == "failed" or desk.uow.log.head[0] != self._committed:
+                self.commit()
 
     def run_job(self, job: Job, slot: int) -> None:
         """Run a job for its slot, once; a slot with nothing to read is counted on the previous run (decisions 35)."""
@@ -132,6 +165,14 @@ class System:
         """The kill switch of a scope (`domain.protection`), turned at the clock's time; whether that changed
         anything."""
         return bool(turn_kill_switch(self.desk, scope, on, self.clock)["applied"])
+
+    def turn_position(self, ident: str, wish: str) -> bool:
+        """A position paused, resumed or archived at the clock's time; whether that changed anything.
+
+        Raises:
+            InputError: there is no such position, or it cannot be turned so now.
+        """
+        return bool(turn_position(self.desk, ident, wish, self.clock)["applied"])
 
     def commit(self) -> None:
         """Make everything up to the clock durable, the clock with it."""

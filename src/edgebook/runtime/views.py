@@ -5,6 +5,7 @@ Every view only reads, through the read-only side of the store, and returns plai
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from edgebook.domain.strands import (
 from edgebook.ports import UnitOfWork
 
 Json = Any
+#: Facts that a run at a venue leaves in its database.
+RECONCILED, TROUBLES = "venue_reconciled", "venue_troubles"
 STAGES = ("signal", "decision", "position", "action", "fill", "close", "statistics")
 
 
@@ -142,7 +145,14 @@ def status_view(uow: UnitOfWork) -> dict[str, Json]:
         "dead_letters": len(uow.dead_letters),
         "kill_switch": _kill_switch(in_force),
         "protections": in_force,
+        "venue": venue_view(uow),
     }
+
+
+def venue_view(uow: UnitOfWork) -> dict[str, Json]:
+    """What the last run found at its venue, and what goes wrong there; empty for a book that knows none."""
+    facts = {"reconciled": uow.meta.get(RECONCILED), "troubles": uow.meta.get(TROUBLES)}
+    return {name: json.loads(fact.value) for name, fact in facts.items() if fact is not None}
 
 
 def _kill_switch(in_force: list[dict[str, Json]]) -> str:
@@ -239,6 +249,7 @@ def explain(uow: UnitOfWork, ident: str) -> dict[str, Json]:
         "config_version": strand.config_version,
         "arm": strand.arm or "learning on",
         "numbers": _numbers(payload),
+        "coefficients": to_json(payload.coefficients) if isinstance(payload, DecisionLowcap) else [],
         "nudges": [_nudge(uow, n) for n in nudges],
     }
 
@@ -246,7 +257,15 @@ def explain(uow: UnitOfWork, ident: str) -> dict[str, Json]:
 def _numbers(payload: object) -> dict[str, Json]:
     names: tuple[str, ...] = ()
     if isinstance(payload, DecisionLowcap):
-        names = ("base_allocation_pct", "coefficient_mult", "alloc_mult", "allocation_pct", "action", "reasoning")
+        names = (
+            "base_allocation_pct",
+            "coefficient_mult",
+            "static_mult",
+            "alloc_mult",
+            "allocation_pct",
+            "action",
+            "reasoning",
+        )
     elif isinstance(payload, PmAction):
         names = (
             "decision_type",

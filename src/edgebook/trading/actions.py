@@ -31,6 +31,7 @@ from edgebook.overrides.combine import PlanControls, Strength, apply_pattern_str
 from edgebook.overrides.history import ConfigHistory
 from edgebook.trading.plan import Size, size_of
 from edgebook.trading.position import gross
+from edgebook.trading.protections import OPEN, Guard
 from edgebook.trading.risk import BookView, limit_buy, usd_remaining
 from edgebook.trading.rules import PmRules, TradingRules
 
@@ -51,13 +52,14 @@ class Situation:
     rules: TradingRules
     book: Callable[[], BookView]
     bar_volume_usd: float
-    buys_enabled: bool = True
+    guard: Guard = OPEN
     holdout_strength: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedAction:
-    """One action, sized and limited. Buys have ``notional_usd``, sells ``quantity``."""
+    """One action, sized and limited. Buys have ``notional_usd``, sells ``quantity``; ``completes`` is the strand id of
+    the action whose partial fill left this to order, "" for an action of its own."""
 
     rule: int
     pattern: Pattern
@@ -72,11 +74,12 @@ class PlannedAction:
     config_version: int
     level_price: float | None = None
     reasons: Mapping[str, Reason] = field(default_factory=dict)
+    completes: str = ""
 
     @property
     def takes_window(self) -> bool:
         """Whether the action enters the open gate window: it is a buy that a learned gate let through."""
-        return self.rule in GATE_RULES
+        return self.rule in GATE_RULES and not self.completes
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ _EXIT_STATE = {"s1_to_s0_bearish_order": "S1", "all_emas_below_333": "S3"}
 
 def wants_exit(position: Position, reading: MarketReading) -> bool:
     """Rule 1: the attempt is over (or an exit was begun) and tokens are held."""
-    return position.holding and (reading.exit_position or reading.state == "S0" or position.status == "closing")
+    return position.holding and (reading.exit_position or reading.state == "S0" or position.exiting)
 
 
 def wants_emergency(position: Position, reading: MarketReading) -> bool:
@@ -169,7 +172,7 @@ def s2_from_pool(position: Position) -> bool:
 def wants_dx(position: Position, reading: MarketReading, report: GateReport, rules: PmRules) -> bool:
     """Rule 7: a DX rung from the pool, each one step below the fill of the last."""
     pool = position.pool
-    if not _dx_zone(reading, report) or pool.basis <= 0 or pool.dx_count >= rules.dx_max:
+    if not in_dx_zone(reading, report) or pool.basis <= 0 or pool.dx_count >= rules.dx_max:
         return False
     return pool.next_arm is None or reading.price <= pool.next_arm
 
@@ -185,7 +188,8 @@ def wants_first_dip(position: Position, reading: MarketReading, rules: PmRules) 
     return rules.first_dip_enabled and reading.state == "S3" and reading.first_dip and not position.first_dip_used
 
 
-def _dx_zone(reading: MarketReading, report: GateReport) -> bool:
+def in_dx_zone(reading: MarketReading, report: GateReport) -> bool:
+    """Whether the DX flag is on in the hallway between EMA333 and EMA144."""
     if not (reading.state == "S3" and report.flags.buy_flag and not reading.emergency_exit):
         return False
     return reading.ema333 < reading.price <= reading.ema144
@@ -204,7 +208,7 @@ def first_match(s: Situation) -> int:
             return 2
         if wants_trim(position, reading, rules):
             return 3
-    if position.status == "closing":
+    if position.exiting:
         return 0
     if reading.state == "S3":
         if wants_reclaim(position, reading, rules):
@@ -230,10 +234,10 @@ def standing_blocks(s: Situation) -> tuple[str, ...]:
     blocks: list[str] = []
     if not attempt_known(position, rules):
         blocks.append("no_attempt")
-    if not s.buys_enabled:
-        blocks.append("stop_buy")
+    if s.guard is not OPEN:
+        blocks += s.guard.against(_gate_pattern(position, reading))
     if position.status not in ("watchlist", "active"):
-        blocks.append("not_trading")
+        blocks.append(_not_buying(position))
     if position.planned is not None:
         blocks.append("order_open")
     if reading.state == "S1":
@@ -249,6 +253,13 @@ def standing_blocks(s: Situation) -> tuple[str, ...]:
     elif rules.pool_only and position.holding:
         blocks += ["no_pool", "flat_required"]
     return tuple(blocks)
+
+
+def _gate_pattern(position: Position, reading: MarketReading) -> str:
+    """Pattern key of the gate rule that would buy on this bar: 5 in S1, else 7 with a pool and 8 without."""
+    if reading.state == "S1":
+        return _pattern(5, "").key
+    return _pattern(7 if position.pool.basis > 0 else 8, "").key
 
 
 # ---------------------------------------------------------------- how much
@@ -328,12 +339,11 @@ def _sell(s: Situation, rule: int) -> PlannedAction | Skip:
 
 def _buy(s: Situation, rule: int) -> PlannedAction | Skip:
     position, reading, rules = s.position, s.reading, s.rules
-    refusals = _refusals(s)
+    spec, pattern = _SPECS[rule], _pattern(rule, position.trade_id)
+    refusals = refusals_of(s, pattern.key)
     if refusals:
         return Skip(rule, refusals)
-    spec = _SPECS[rule]
     kind = "pool" if rule == 6 and s2_from_pool(position) else spec.kind
-    pattern = generate_canonical_pattern_key("pm", spec.state, spec.motif, "add" if position.trade_id else "entry")
     strength = apply_pattern_strength_overrides(s.history, pattern, s.scope, reading.ts, holdout=s.holdout_strength)
     book = s.book()
     allowance = usd_remaining(book, position.allocation_pct)
@@ -357,15 +367,25 @@ def _buy(s: Situation, rule: int) -> PlannedAction | Skip:
     )
 
 
-def _refusals(s: Situation) -> tuple[str, ...]:
+def _pattern(rule: int, trade_id: str) -> Pattern:
+    """Pattern of a buy: an entry where no trade is open, else an add (decisions 25)."""
+    spec = _SPECS[rule]
+    return generate_canonical_pattern_key("pm", spec.state, spec.motif, "add" if trade_id else "entry")
+
+
+def refusals_of(s: Situation, pattern_key: str) -> tuple[str, ...]:
+    """Why nothing may be bought under a pattern on this bar, whatever matches; empty when it may."""
     refusals = []
     if not attempt_known(s.position, s.rules.pm):
         refusals.append("no_attempt")
-    if not s.buys_enabled:
-        refusals.append("stop_buy")
+    refusals += s.guard.against(pattern_key)
     if s.position.status not in ("watchlist", "active"):
-        refusals.append("not_trading")
+        refusals.append(_not_buying(s.position))
     return tuple(refusals)
+
+
+def _not_buying(position: Position) -> str:
+    return "paused" if position.status == "paused" else "not_trading"
 
 
 def _buy_reasons(s: Situation, rule: int, kind: str) -> dict[str, Reason]:

@@ -20,8 +20,9 @@ from edgebook.domain.strands import DecisionLowcap, GateResult, PositionStatus, 
 from edgebook.market.composite import cap_class
 from edgebook.overrides.combine import Applied, apply_allocation_overrides
 from edgebook.overrides.history import ConfigHistory
+from edgebook.trading.coefficients import NEUTRAL, Lookup, Weighing, beside, no_coefficient, static_multipliers, weigh
 from edgebook.trading.position import position_id
-from edgebook.trading.rules import BUY_INTENTS, DecisionRules, TradingRules, interpolate, timeframe_splits
+from edgebook.trading.rules import BUY_INTENTS, COEFFICIENTS, DecisionRules, TradingRules, interpolate, timeframe_splits
 from edgebook.trading.signals import message_order
 
 MARKET_CAPS = (
@@ -228,6 +229,7 @@ def decide(
     now: int,
     active_positions: int | None = None,
     answered: Mapping[str, Strand] | None = None,
+    coefficient: Lookup = no_coefficient,
 ) -> Decided:
     """Approve or reject a signal, size the approval, and hand it to one position per timeframe.
 
@@ -239,9 +241,11 @@ def decide(
         bars_count: closed bars per timeframe; a new position is watched from ``bars_threshold`` on, dormant below.
         now: microseconds UTC.
         answered: per timeframe the newest signal the position there answers to already.
+        coefficient: row of a coefficient by key; asked only where the rules have coefficients on.
 
-    A flat position takes the decision up at once; a holding one keeps its own and remembers this one as pending; paused
-    and archived ones are left alone, and so are those that answer to a newer message (decisions 41): late and shuffled
+    A flat position takes the decision up at once, an archived one wakes for it; a holding one keeps its own and
+    remembers this one as pending; paused ones are left alone, and so are those that answer to a newer message
+    (decisions 41): late and shuffled
     deliveries end where ordered ones do. The same signal always gives the same ids.
     """
     said = signal.payload
@@ -261,7 +265,10 @@ def decide(
     decision_id = stable_id("decision_lowcap", signal.id)
     holdout = hash_share(decision_id, "dm") < rules.holdout
     applied = apply_allocation_overrides(history, scope, now, holdout=holdout)
-    strand = _decision_strand(signal, said, curator, scope, gates, failed, applied, holdout, mcap, regime, rules, now)
+    weighing = _weighing(said, mcap, scope, coefficient, rules, now)
+    strand = _decision_strand(
+        signal, said, curator, scope, gates, failed, applied, weighing, holdout, mcap, regime, rules, now
+    )
     if failed:
         return Decided((strand,), None)
     row = decision_row(strand)
@@ -269,6 +276,28 @@ def decide(
     open_to_it = [tf for tf in rules.timeframes if tf not in newer]
     statuses = (_hand_over(strand, row, positions.get(tf), tf, bars_count.get(tf, 0), rules) for tf in open_to_it)
     return Decided((strand, *(status for status in statuses if status is not None)), row)
+
+
+def _weighing(
+    said: SocialLowcap,
+    mcap: float | None,
+    scope: ScopeItems,
+    coefficient: Lookup,
+    rules: TradingRules,
+    now: int,
+) -> Weighing:
+    """What the coefficients that the rules have on make of a decision."""
+    if rules.dm.coefficients == "off":
+        return NEUTRAL
+    everything = rules.dm.coefficients == "all"
+    return weigh(
+        scope,
+        coefficient,
+        now,
+        dims=COEFFICIENTS.dims if everything else COEFFICIENTS.pair,
+        timeframes=rules.timeframes if everything else (),
+        static=static_multipliers(said, mcap),
+    )
 
 
 def _decision_strand(
@@ -279,6 +308,7 @@ def _decision_strand(
     gates: tuple[GateResult, ...],
     failed: Sequence[GateResult],
     applied: Applied,
+    weighing: Weighing,
     holdout: bool,
     mcap: float | None,
     regime: Regime,
@@ -287,8 +317,9 @@ def _decision_strand(
 ) -> Strand:
     score = curator.score if curator else rules.dm.new_curator_score
     base = base_allocation(score, rules.dm)
-    total = 0.0 if failed else allocation(base, 1.0, 1.0, applied.alloc_mult, rules.dm)
-    splits = timeframe_splits(rules.timeframes, rules.dm.splits)
+    learned, static = beside(weighing.coefficient_mult, applied.alloc_mult), weighing.static_mult
+    total = 0.0 if failed else allocation(base, learned, static, applied.alloc_mult, rules.dm)
+    splits = timeframe_splits(rules.timeframes, rules.dm.splits, weighing.timeframes)
     decision_id = stable_id("decision_lowcap", signal.id)
     ids = () if failed else tuple(position_id(said.chain, said.contract, tf, rules.book) for tf in rules.timeframes)
     payload = DecisionLowcap(
@@ -300,8 +331,8 @@ def _decision_strand(
         action="reject" if failed else "approve",
         allocation_pct=total,
         base_allocation_pct=base,
-        coefficient_mult=1.0,
-        static_mult=1.0,
+        coefficient_mult=learned,
+        static_mult=static,
         alloc_mult=applied.alloc_mult,
         curator_score=score,
         gates=gates,
@@ -313,6 +344,7 @@ def _decision_strand(
         timeframe_splits=splits,
         entry_context=_entry_context(said, score, mcap, dict(scope), total, decision_id),
         nudges=applied.nudges,
+        coefficients=weighing.parts,
     )
     return Strand(
         id=decision_id,
@@ -386,8 +418,11 @@ def _hand_over(
         new = position_id(row.chain, row.contract, timeframe, rules.book)
         blank = Position(new, row.symbol, row.chain, row.contract, timeframe, rules.book, "", row.ts)
         return status_strand(blank, status=status, reason="created", cause=cause, decision=row)
-    if position.status in ("paused", "archived"):
+    if position.status == "paused":
         return None
+    if position.status == "archived":
+        status = "watchlist" if bars >= rules.dm.bars_threshold else "dormant"
+        return status_strand(position, status=status, reason="woken", cause=cause, decision=row)
     if position.trade_id:
         return status_strand(position, status=position.status, reason="decision_waits", cause=cause, pending_id=row.id)
     return status_strand(position, status=position.status, reason="decided_again", cause=cause, decision=row)

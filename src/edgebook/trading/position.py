@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from edgebook.domain.book import ZERO, Account, Emergency, Ledger, Planned, Pool, Position
+from edgebook.domain.book import ZERO, Account, Emergency, Ledger, Pending, Planned, Pool, Position
 from edgebook.domain.errors import TradingError
 from edgebook.domain.ids import stable_id
 from edgebook.domain.strands import (
@@ -25,6 +25,11 @@ from edgebook.domain.strands import (
 )
 from edgebook.domain.values import replace
 from edgebook.trading.rules import DUST_SHARE, DUST_USD
+
+#: Reason of the status strand that gives up what a partial fill left to order.
+LAPSED = "completion_lapsed"
+#: Reason of the status strand that gives up a rest which the venue takes no order for.
+WRITTEN_OFF = "rest_written_off"
 
 _USD = Decimal("0.000001")
 _QTY = Decimal("0.000000001")
@@ -150,6 +155,7 @@ def _seen(position: Position, strand: Strand) -> Position:
 
 
 def _status(position: Position | None, strand: Strand, status: PositionStatus) -> Position:
+    before = position.status if position is not None else ""
     if position is None:
         position = Position(
             id=strand.position_id,
@@ -163,7 +169,7 @@ def _status(position: Position | None, strand: Strand, status: PositionStatus) -
         )
     taken_up = status.decision_id != position.decision_id
     waits = status.pending_decision_id
-    return replace(
+    given = replace(
         position,
         status=status.status,
         cap_class=status.cap_class,
@@ -174,16 +180,65 @@ def _status(position: Position | None, strand: Strand, status: PositionStatus) -
         if waits
         else 0,
         allocation_pct=status.allocation_pct,
+        pending=None if status.reason == LAPSED else position.pending,
+        ledger=write_off(position.ledger) if status.reason == WRITTEN_OFF else position.ledger,
+        status_since=strand.ts_event if status.status != before else position.status_since,
         last_seq=strand.seq,
+    )
+    return _forgetful(given) if status.status == "archived" else given
+
+
+def _forgetful(position: Position) -> Position:
+    """An archived position is not ticked, so what it knew of its attempt will not be true when it is woken."""
+    return replace(
+        position,
+        attempt_id="",
+        s1_used=False,
+        armed_s2=False,
+        armed_s3=False,
+        first_dip_used=False,
+        last_trim_ts=0,
+        last_trim_level=None,
+        pool=Pool(),
+        emergency=Emergency(),
     )
 
 
 def _planned(position: Position, strand: Strand) -> Position:
     action = strand.payload
     assert isinstance(action, PmAction)
+    step, clears = action.reasons.get("dx_step"), action.reasons.get("clears_pool")
+    waiting = Planned(
+        _as_learnt(position.pending, strand, action),
+        action.state,
+        action.atr,
+        action.level_price,
+        float(step or 0.0),
+        bool(clears),
+        action.notional_usd,
+        action.quantity,
+        int(action.reasons.get("complete_by") or 0),
+        bool(action.reasons.get("completes")),
+    )
+    closing = action.rule == 1
+    reason = str(action.reasons.get("exit_reason") or position.exit_reason) if closing else position.exit_reason
+    return replace(
+        position,
+        planned=waiting,
+        pending=None,
+        status="closing" if closing and position.status != "paused" else position.status,
+        exit_reason=reason,
+        last_seq=strand.seq,
+    )
+
+
+def _as_learnt(pending: Pending | None, strand: Strand, action: PmAction) -> TradeAction:
+    """The action as learning will read it; the rest of a partial fill is learnt as what it completes."""
+    if pending is not None and action.reasons.get("completes"):
+        return replace(pending.action, strand_id=strand.id, ts=strand.ts_event, quantity=ZERO, price=0.0, fee_usd=ZERO)
     applied = {n.lever: n.applied for n in action.nudges}
     buys = action.side == "buy"
-    planned = TradeAction(
+    return TradeAction(
         strand_id=strand.id,
         ts=strand.ts_event,
         decision_type=action.decision_type,
@@ -198,17 +253,6 @@ def _planned(position: Position, strand: Strand) -> Position:
         fee_usd=ZERO,
         size_mult=applied.get("size_mult", 1.0),
         aggression_mult=applied.get("entry_aggression_mult" if buys else "exit_aggression_mult", 1.0),
-    )
-    step, clears = action.reasons.get("dx_step"), action.reasons.get("clears_pool")
-    waiting = Planned(planned, action.state, action.atr, action.level_price, float(step or 0.0), bool(clears))
-    closing = action.rule == 1
-    reason = str(action.reasons.get("exit_reason") or position.exit_reason) if closing else position.exit_reason
-    return replace(
-        position,
-        planned=waiting,
-        status="closing" if closing else position.status,
-        exit_reason=reason,
-        last_seq=strand.seq,
     )
 
 
@@ -226,14 +270,33 @@ def _filled(position: Position, strand: Strand) -> Position:
             stage="position",
         )
     action = replace(planned.action, ts=strand.ts_event, quantity=fill.quantity, price=fill.price, fee_usd=fill.fee_usd)
-    booked = replace(position, planned=None, actions=(*position.actions, action), last_seq=strand.seq)
+    booked = replace(
+        position,
+        planned=None,
+        pending=_left(fill, planned, action, strand.ts_event),
+        actions=(*position.actions, action),
+        last_seq=strand.seq,
+    )
     if fill.side == "buy":
-        return _RULE_BUYS[fill.rule](_bought(booked, strand, fill, planned), fill, planned)
+        bought = _bought(booked, strand, fill, planned)
+        return bought if planned.completes else _RULE_BUYS[fill.rule](bought, fill, planned)
     ledger = apply_sell(position.ledger, fill.quantity, fill.price, fill.fee_usd)
     if is_dust(ledger, fill.price):
         ledger = write_off(ledger)
     proceeds = gross(fill.quantity, fill.price) - usd(fill.fee_usd)
     return _sold(replace(booked, ledger=ledger), fill, planned, proceeds, position.actions[-1:])
+
+
+def _left(fill: OrderFilled, planned: Planned, action: TradeAction, now: int) -> Pending | None:
+    """What a partial fill left to order by the deadline its action named; None where it named none."""
+    if not fill.partial or planned.complete_by <= now:
+        return None
+    spent = gross(fill.quantity, fill.price)
+    notional = planned.notional_usd - spent if planned.notional_usd is not None else None
+    quantity = planned.quantity - fill.quantity if planned.quantity is not None else None
+    if (notional if notional is not None else quantity or ZERO) <= 0:
+        return None
+    return Pending(action, planned.state, planned.atr, notional, quantity, planned.complete_by)
 
 
 def _bought(position: Position, strand: Strand, fill: OrderFilled, planned: Planned) -> Position:
@@ -245,7 +308,7 @@ def _bought(position: Position, strand: Strand, fill: OrderFilled, planned: Plan
         position,
         ledger=ledger,
         emergency=emergency,
-        status="active",
+        status="paused" if position.status == "paused" else "active",
         trade_id=strand.trade_id,
         entry_ts=strand.ts_event,
         entry_price=fill.price,
@@ -262,6 +325,8 @@ def _sold(
         goes_on = bool(before) and before[0].rule == 2
         value = proceeds + (position.emergency.exit_value if goes_on else ZERO)
         return replace(position, emergency=Emergency(filled=not position.holding, exit_value=value, rebuy_used=False))
+    if fill.rule == 3 and planned.completes:
+        return replace(position, pool=replace(position.pool, basis=position.pool.basis + proceeds))
     if fill.rule == 3:
         pool = (
             Pool(basis=proceeds)
@@ -332,7 +397,8 @@ def _moved(position: Position, strand: Strand) -> Position:
 def _closed(position: Position, strand: Strand) -> Position:
     return replace(
         position,
-        status="watchlist",
+        status="paused" if position.status == "paused" else "watchlist",
+        status_since=strand.ts_event,
         decision_used=True,
         pool=Pool(),
         emergency=Emergency(),
@@ -345,6 +411,7 @@ def _closed(position: Position, strand: Strand) -> Position:
         pinned_config=0,
         actions=(),
         planned=None,
+        pending=None,
         exit_reason="",
         trades_closed=position.trades_closed + 1,
         last_seq=strand.seq,

@@ -21,6 +21,8 @@ from edgebook.engine.gates import BASE_GATES
 #: 4.3). These two are laws of the ledger, not settings: the log must fold to the same book under any settings.
 DUST_USD = Decimal(1)
 DUST_SHARE = Decimal("0.001")
+#: A rest that the venue takes no order for is dust too, but never more than this, whatever the venue says.
+WRITE_OFF_MOST_USD = Decimal(20)
 
 BUY_INTENTS: frozenset[str] = frozenset(
     {"adding_to_position", "research_positive", "new_discovery", "comparison_highlighted", "other_positive"}
@@ -46,7 +48,9 @@ class DecisionRules:
         pending_days: how long a decision waits for a holding position to close.
         warn_positions: more active positions than this earn a warning.
         bars_threshold: closed bars a position needs before it is watched.
+        max_hole_bars: a hole of more missing bars than this starts that count anew; a tenth of the threshold.
         test_mult: factor of the allocation in test mode.
+        coefficients: which coefficients multiply an allocation: ``off``, ``on`` or ``all`` (`CoefficientRules`).
     """
 
     chains: frozenset[str] = frozenset({"exchange", "solana", "ethereum", "base", "bsc"})
@@ -64,7 +68,13 @@ class DecisionRules:
     pending_days: float = 7.0
     warn_positions: int = 69
     bars_threshold: int = 333
+    max_hole_bars: int = 33
     test_mult: float = 1.0
+    coefficients: str = "off"
+
+    def __post_init__(self) -> None:
+        if self.coefficients not in ("off", "on", "all"):
+            raise TradingError(f"coefficients must be off, on or all, was {self.coefficients!r}", stage="settings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,11 @@ class SizeRules:
 
 @dataclass(frozen=True, slots=True)
 class PmRules:
-    """Switches and cooldowns of the portfolio manager's rules (trading.md 3.4; decisions 9, 57-59)."""
+    """Switches and cooldowns of the portfolio manager's rules (trading.md 3.4; decisions 9, 57-59).
+
+    ``complete_partials``: what a partial fill left is ordered on the next bar while the signal holds (trading.md 4.3).
+    ``archive_after``: time without a signal after which a flat position is archived, microseconds; 0 is never.
+    """
 
     s1_policy: str = "on_primer"
     first_dip_enabled: bool = True
@@ -101,6 +115,8 @@ class PmRules:
     same_level_atr: float = 0.5
     market_family: str = "lowcaps"
     order_ttl_seconds: int = 60
+    complete_partials: bool = True
+    archive_after: int = 0
 
     def __post_init__(self) -> None:
         if self.s1_policy not in ("on_primer", "after_breakout"):
@@ -198,6 +214,42 @@ INTENTS = IntentRules()
 
 
 @dataclass(frozen=True, slots=True)
+class CoefficientRules:
+    """Numbers of the coefficients of an allocation (trading.md 1.6; decisions 42).
+
+    Attributes:
+        dims: dimensions of a DM scope that have evidence each; all of them act under ``all``.
+        pair: the two that act under ``on``, and whose interaction has evidence of its own.
+        half_life_hours: age at which a closed trade counts half; a law of the book, like `INTENTS`.
+        kappa: log weight per R of shrunk effect.
+        prior_n: closed decisions at which an effect is believed half.
+        bound: largest weight of one part and of the product; the least is its inverse.
+        static_n: closed decisions under a value at which its static multiplier counts half.
+        static_chains: chains that static multipliers are for.
+        caps, ages: (upper end in USD or days, static multiplier), intervals [lo, hi), ascending.
+        chain_mults: static multiplier of a chain; 1 for others.
+    """
+
+    dims: tuple[str, ...] = (
+        "curator", "chain", "mcap_bucket", "vol_bucket", "age_bucket", "intent", "mapping_confidence",
+        "mcap_vol_ratio_bucket",
+    )  # fmt: skip
+    pair: tuple[str, str] = ("curator", "mcap_bucket")
+    half_life_hours: float = 1440.0
+    kappa: float = 0.4
+    prior_n: float = 20.0
+    bound: float = 2.0
+    static_n: float = 30.0
+    static_chains: frozenset[str] = frozenset({"solana", "ethereum", "base", "bsc"})
+    caps: tuple[tuple[float, float], ...] = ((1e5, 0.33), (1e6, 0.5), (1e7, 1.0), (1e8, 1.33), (math.inf, 1.5))
+    ages: tuple[tuple[float, float], ...] = ((1.0, 0.5), (2.0, 0.6), (3.0, 0.9), (math.inf, 1.0))
+    chain_mults: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({"ethereum": 2.0, "base": 2.0}))
+
+
+COEFFICIENTS = CoefficientRules()
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeRules:
     """Numbers of the outcome of a trade (trading.md 4.5; decisions 56)."""
 
@@ -227,10 +279,13 @@ class TradingRules:
     outcome: OutcomeRules = field(default_factory=OutcomeRules)
 
 
-def timeframe_splits(timeframes: Iterable[str], table: Mapping[str, float] = DEFAULT_SPLITS) -> dict[str, float]:
+def timeframe_splits(
+    timeframes: Iterable[str], table: Mapping[str, float] = DEFAULT_SPLITS, weights: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Share of an allocation per timeframe, renormalised over ``timeframes`` (decisions 8); sums to 1.
 
-    A timeframe without its own row takes the nearest row in log duration, ties to the coarser (decisions 44).
+    A timeframe without its own row takes the nearest row in log duration, ties to the coarser (decisions 44). A learned
+    weight multiplies its share (trading.md 1.6); without one it is 1.
 
     Raises:
         TradingError: no timeframe, or all their shares are 0.
@@ -240,7 +295,8 @@ def timeframe_splits(timeframes: Iterable[str], table: Mapping[str, float] = DEF
     >>> timeframe_splits(["5m", "15m"])
     {'5m': 0.5, '15m': 0.5}
     """
-    raw = {tf: table[tf] if tf in table else table[nearest(tf, table)] for tf in timeframes}
+    known = weights or {}
+    raw = {tf: table[tf if tf in table else nearest(tf, table)] * known.get(tf, 1.0) for tf in timeframes}
     total = sum(raw.values())
     if total <= 0:
         raise TradingError("an allocation needs at least one timeframe with a share above 0", stage="dm")

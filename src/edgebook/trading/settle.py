@@ -16,11 +16,8 @@ from edgebook.domain.strands import OrderExpired, OrderFilled, OrderRejected, Pa
 from edgebook.market.bars import BarSeries
 from edgebook.trading.decision import status_strand
 from edgebook.trading.outcome import close_trade
-from edgebook.trading.position import evolve, gross
-from edgebook.trading.rules import TradingRules
-
-#: A buy that used less than this share of its USD was filled in part.
-_WHOLE = Decimal("0.999")
+from edgebook.trading.position import WRITTEN_OFF, evolve, gross
+from edgebook.trading.rules import WRITE_OFF_MOST_USD, TradingRules
 
 
 class ExecutionLike(Protocol):
@@ -61,13 +58,19 @@ class ExecutionLike(Protocol):
         """Why it was refused, "" otherwise."""
         ...
 
+    @property
+    def too_small(self) -> bool:
+        """Whether it was refused because the venue takes no order of so little."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What an execution led to.
 
     Attributes:
-        strands: ``order_filled``, ``order_rejected`` or ``order_expired``; empty while the order is still open.
+        strands: ``order_filled``, ``order_rejected`` or ``order_expired``, and ``position_status`` where a rest too
+            small to be sold is given up; empty while the order is still open.
         position: the position after them.
         close_reason: not empty when the fill finished the trade: `closure` is due, in the same transaction.
     """
@@ -125,9 +128,16 @@ def fill(
         regime_snapshot_id=regime_snapshot_id,
         tags=(payload.kind, order.decision_type),
     )
+    strands: tuple[Strand, ...] = (strand,)
     after = evolve(position, strand)
-    closes = filled and order.rule == 1 and not after.holding
-    return Settled((strand,), after, (after.exit_reason or "attempt_over") if closes else "")
+    given_up = _unsellable(position, order, execution)
+    if given_up:
+        written_off = status_strand(
+            after, status=after.status, reason=WRITTEN_OFF, cause=strand, pending_id=after.pending_decision_id
+        )
+        strands, after = (strand, written_off), evolve(after, written_off)
+    closes = (filled or given_up) and order.rule == 1 and not after.holding
+    return Settled(strands, after, (after.exit_reason or "attempt_over") if closes else "")
 
 
 def _result(order: Order, execution: ExecutionLike) -> Payload:
@@ -142,7 +152,7 @@ def _result(order: Order, execution: ExecutionLike) -> Payload:
             price=execution.price,
             fee_usd=execution.fee_usd,
             slippage_bps=execution.slippage_bps,
-            partial=_is_partial(order, execution),
+            partial=execution.status == "partial",
             bar_ts_open=execution.ts,
         )
     if execution.status == "rejected":
@@ -155,13 +165,11 @@ def _result(order: Order, execution: ExecutionLike) -> Payload:
     )
 
 
-def _is_partial(order: Order, execution: ExecutionLike) -> bool:
-    if execution.status == "partial":
-        return True
-    if order.quantity is not None:
-        return execution.quantity < order.quantity
-    paid = gross(execution.quantity, execution.price) + execution.fee_usd
-    return order.notional_usd is not None and paid < order.notional_usd * _WHOLE
+def _unsellable(position: Position, order: Order, execution: ExecutionLike) -> bool:
+    """Whether the venue takes no order for all that is held, and that is little: it is dust (trading.md 4.3)."""
+    if not execution.too_small or order.quantity is None or order.quantity < position.ledger.quantity:
+        return False
+    return gross(order.quantity, order.decision_price) <= WRITE_OFF_MOST_USD
 
 
 def over(position: Position, reading: MarketReading) -> str:
@@ -175,9 +183,10 @@ def over(position: Position, reading: MarketReading) -> str:
 
 
 def restless(position: Position) -> bool:
-    """Whether the position must be ticked on every bar, interesting or not: an exit is unfinished or a closure
-    overdue."""
-    return position.status == "closing" or bool(position.trade_id and not position.attempt_id)
+    """Whether the position must be ticked on every bar, interesting or not: an exit is unfinished, a closure overdue,
+    or a partial fill left something to order."""
+    unfinished = position.exiting or position.pending is not None
+    return unfinished or bool(position.trade_id and not position.attempt_id)
 
 
 def closure(
@@ -238,4 +247,5 @@ def closure(
     )
     fresh = pending if pending is not None and now - position.pending_since <= rules.dm.pending_days * DAY else None
     why = "decision_taken_up" if fresh else "trade_closed"
-    return closed, status_strand(position, status="watchlist", reason=why, cause=closed, decision=fresh)
+    status = "paused" if position.status == "paused" else "watchlist"
+    return closed, status_strand(position, status=status, reason=why, cause=closed, decision=fresh)

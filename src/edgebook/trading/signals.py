@@ -12,6 +12,7 @@ This is the one schema of every way in: a recorded file, the loopback ingress, `
 | ``token`` | ``symbol``, ``ticker``, ``contract``, ``chain``: one of the first three; without a token table the first |
 | ``intent`` | what the message wants (trading.md 1.4); ``mocking_negative`` is ``mock``, ``sell_call`` is ``sell`` |
 | ``mapping_confidence`` | how sure the sender is of the token, from 0 to 1 |
+| ``allocation_multiplier`` | how strongly the intent is meant, from 1 to 2; may be missing |
 | ``market`` | ``mcap_usd``, ``vol24h_usd``, ``liquidity_usd``, ``age_days``; each may be missing |
 | ``text`` | the message; may be missing |
 
@@ -110,6 +111,7 @@ def parse_signal(line: str, *, resolve: Resolve | None = None, where: str = "sig
         handle=who,
         mapping_reason=token.mapping_reason,
         mapping_status=token.mapping_status,
+        allocation_multiplier=_number(data, "allocation_multiplier", where, lower=1.0, upper=2.0),
     )
     return ParsedSignal(_moment(_text(data, "ts", where), where), payload)
 
@@ -264,7 +266,9 @@ def _text(data: Mapping[str, Any], name: str, where: str, label: str = "", defau
     return value
 
 
-def _number(data: Mapping[str, Any], name: str, where: str, label: str = "", upper: float = math.inf) -> float | None:
+def _number(
+    data: Mapping[str, Any], name: str, where: str, label: str = "", lower: float = 0.0, upper: float = math.inf
+) -> float | None:
     value = data.get(name)
     if value is None:
         return None
@@ -272,8 +276,9 @@ def _number(data: Mapping[str, Any], name: str, where: str, label: str = "", upp
         value = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
     except OverflowError:
         value = math.inf
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= upper or math.isinf(value):
-        limit = f"from 0 to {upper:g}" if upper < math.inf else "0 or more"
+    number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isinf(value)
+    if not number or not lower <= value <= upper:
+        limit = f"from {lower:g} to {upper:g}" if upper < math.inf else f"{lower:g} or more"
         raise InputError(f"{where}: {label or name} must be a number, {limit}, was {_short(value)}", stage="ingest")
     return float(value)
 

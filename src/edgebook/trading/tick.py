@@ -17,9 +17,11 @@ from edgebook.domain.strands import PmAction, StageTransition, Strand
 from edgebook.domain.timeframe import micros
 from edgebook.engine.gates import BASE_GATES, Gates, evaluate
 from edgebook.market.appetite import Pair, leaning
+from edgebook.market.appetite_models import Exposure
 from edgebook.overrides.combine import PlanControls, apply_pattern_execution_overrides
 from edgebook.overrides.history import ConfigHistory
-from edgebook.trading.actions import PlannedAction, Situation, plan_action
+from edgebook.trading.actions import PlannedAction, Reason, Situation
+from edgebook.trading.completion import completable, lapse, plan_bar
 from edgebook.trading.envelope import Envelope, arms_of, pm_scope
 from edgebook.trading.episodes import note_planned, note_skipped, open_window_id, track
 from edgebook.trading.position import attempt_id, evolve
@@ -32,7 +34,8 @@ from edgebook.trading.settle import fill as fill
 from edgebook.trading.settle import over
 from edgebook.trading.settle import restless as restless
 
-LIVE = ("watchlist", "active", "closing")
+#: A paused position is ticked too: its exits go on, and its attempts are followed.
+LIVE = ("watchlist", "active", "closing", "paused")
 _SECOND = 1_000_000
 
 
@@ -48,6 +51,7 @@ class TickInput:
         correlation_id: the signal of the position's decision.
         guard: what forbids the token's buys now; exits are always allowed (`trading.protections`).
         intent: what the token's mentions add to A and E (`trading.intents`).
+        exposure: what the phase model of A and E must know of book and token; None under the other models.
     """
 
     position: Position
@@ -62,6 +66,7 @@ class TickInput:
     correlation_id: str = ""
     guard: Guard = OPEN
     intent: Pair = (0.0, 0.0)
+    exposure: Exposure | None = None
 
 
 @dataclass(slots=True)
@@ -116,7 +121,7 @@ def tick(t: TickInput) -> TickResult:
     if reading.ts <= memory.last_bar_ts or position.status not in LIVE:
         return NOTHING
     arms = arms_of(position.attempt_id or _new_attempt(position, reading), t.rules.holdout)
-    regime = leaning(t.regime, t.intent)
+    regime = leaning(t.regime, t.intent, t.exposure)
     items = pm_scope(regime.scope, t.rules.pm.market_family, position.cap_class, position.timeframe)
     controls = apply_pattern_execution_overrides(
         t.history, reading.state, items, reading.ts, position.timeframe, holdout=arms.tuning
@@ -142,8 +147,9 @@ def tick(t: TickInput) -> TickResult:
     )
     tracked = track(situation, memory, envelope)
     strands += tracked.strands
-    planned = plan_action(situation)
+    planned = plan_bar(situation)
     if not isinstance(planned, PlannedAction):
+        strands += lapse(position, envelope)
         memory = note_skipped(tracked.memory, planned)
         return TickResult(tuple(strands), memory, None, over(position, reading), planned.reasons)
     action = _action(t, situation, planned, open_window_id(tracked.memory), envelope)
@@ -221,9 +227,11 @@ def _action(t: TickInput, s: Situation, plan: PlannedAction, window_id: str, env
             "e_regime": t.regime.e_base,
             "intent_a": t.intent[0],
             "intent_e": t.intent[1],
+            **_exposed(t.exposure),
             "bar_volume_usd": t.bar_volume_usd,
             "liquidity_usd": t.liquidity_usd(),
             "expires_ts": reading.ts + t.rules.pm.order_ttl_seconds * _SECOND,
+            **completable(plan, reading, t.rules.pm),
         },
         caps=plan.caps,
         nudges=plan.nudges,
@@ -236,3 +244,14 @@ def _action(t: TickInput, s: Situation, plan: PlannedAction, window_id: str, env
         config_version=plan.config_version,
         tags=(payload.kind, plan.decision_type),
     )
+
+
+def _exposed(exposure: Exposure | None) -> dict[str, Reason]:
+    if exposure is None:
+        return {}
+    return {
+        "active_trades": exposure.active,
+        "cut_pressure": exposure.cut_pressure,
+        "token_age_hours": exposure.age_hours,
+        "token_mcap_usd": exposure.mcap_usd,
+    }

@@ -366,12 +366,12 @@ def test_the_command_writes_files_and_says_so(exchange, tmp_path):
     app = typer.Typer()
     app.command("download")(download_command)
     options = ["--out", str(tmp_path / "bars"), "--from", "2025-06-15", "--url", exchange.url]
-    said = CliRunner().invoke(app, ["XUSDT, YUSDT", *options])
+    said = CliRunner().invoke(app, ["--symbols", "XUSDT, YUSDT", *options])
     assert said.exit_code == 0, said.output
     assert "XUSDT-1h.parquet: 200 bars, 200 of them new, 0 missing in between" in said.output
-    again = json.loads(CliRunner().invoke(app, ["XUSDT", *options, "--json"]).output)
+    again = json.loads(CliRunner().invoke(app, ["--symbols", "XUSDT", *options, "--json"]).output)
     assert again["files"][0] | {"path": ""} == {
         "symbol": "XUSDT", "path": "", "bars": 200, "added": 0, "missing": 0, "refused": [],
     }  # fmt: skip
-    refused = CliRunner().invoke(app, [" , ", *options])
+    refused = CliRunner().invoke(app, ["--symbols", " , ", *options])
     assert isinstance(refused.exception, InputError)

@@ -165,3 +165,48 @@ def test_a_fill_never_costs_more_or_trades_more_than_allowed(notional, price, vo
         assert (5.0 if chain == "exchange" else 50.0) <= done.slippage_bps <= 600.0
         assert done.price > price
         assert done.quantity == done.quantity.quantize(Decimal("1e-9"))
+
+
+def test_a_fill_at_the_close_needs_no_next_bar():
+    """fill_on=close: the price the order was decided on, at the moment of the plan, whatever opens later."""
+    broker = PaperBroker(PaperCosts(fill_on="close"))
+    for quote in (None, Quote(150, 3.0)):
+        done = broker.execute(replace(BUY, decision_price=4.0), quote, 150)
+        assert (done.status, done.price, done.ts) == ("filled", pytest.approx(4.0 * 1.0005), BUY.planned_ts)
+    assert broker.execute(replace(SELL, decision_price=4.0), None, 150).price == pytest.approx(4.0 * 0.9995)
+
+
+def test_simulated_failures_are_the_same_orders_in_every_run_and_of_the_given_share():
+    """A hash of the client id decides: 0 none, 1 all, .25 a quarter of two thousand within three standard errors."""
+    orders = [replace(BUY, client_id=f"order-{n}") for n in range(2_000)]
+
+    def refused(share):
+        broker = PaperBroker(PaperCosts(failure_probability=share))
+        found = [(order, broker.execute(order, QUOTE, 100)) for order in orders]
+        for _, done in found:
+            if done.status == "rejected":
+                assert done.reason == f"simulated failure (failure_probability {share:g})"
+                assert (done.quantity, done.fee_usd) == (0, 0)
+        return {order.client_id for order, done in found if done.status == "rejected"}
+
+    assert refused(0.0) == set()
+    assert len(refused(1.0)) == 2_000
+    quarter = refused(0.25)
+    assert quarter == refused(0.25)
+    assert abs(len(quarter) - 500) < 3 * (2_000 * 0.25 * 0.75) ** 0.5
+    assert quarter < refused(0.5)
+
+
+def test_an_order_that_waits_does_not_fail_before_it_has_a_price():
+    """Without a quote it is open or expires as ever: the venue has not been asked."""
+    broker = PaperBroker(PaperCosts(failure_probability=1.0))
+    assert broker.execute(BUY, None, 150).status == "open"
+    assert broker.execute(BUY, None, 200).status == "expired"
+    assert broker.execute(SELL, None, 10_000).status == "open"
+
+
+@pytest.mark.parametrize("wrong", [{"fill_on": "open"}, {"failure_probability": -0.1}, {"failure_probability": 1.1}])
+def test_costs_that_make_no_sense_are_named(wrong):
+    """The error says which one and what it may be."""
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        PaperCosts(**wrong)

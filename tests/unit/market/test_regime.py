@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from edgebook.market.appetite import (
     leaning,
     raw_appetite,
 )
+from edgebook.market.appetite_models import Exposure, exposed, market_pressure, phase_appetite
 from edgebook.market.bars import BarSeries
 from edgebook.market.composite import CompositeMemory, cap_class, composite, driver_members, extend_composite
 from edgebook.market.phases import PRESETS, Lens, PhaseTrack, blend_scores, phase_name
@@ -322,9 +324,9 @@ def test_a_label_that_only_dwell_still_holds_has_no_confidence():
 # ---- timeline
 
 
-def regime_timeline(closes, classes, tracks, horizons=None):
+def regime_timeline(closes, classes, tracks, horizons=None, model="driver"):
     """A timeline from whole arrays: hourly closes per symbol, cap class per symbol, one track per (driver, horizon)."""
-    timeline = RegimeTimeline(classes, horizons)
+    timeline = RegimeTimeline(classes, horizons, model=model)
     ends = [int(ts[-1]) for ts, _ in closes.values() if len(ts)]
     if ends:
         timeline.extend(closes, max(ends))
@@ -349,7 +351,7 @@ def track(states, step, start=T0, trims=()):
     trim = off.copy()
     trim[list(trims)] = True
     ts = start + step * np.arange(1, len(states) + 1)
-    return DriverTrack(ts, states, np.r_[states[:1], states[:-1]], off, off, off, trim)
+    return DriverTrack(ts, states, np.r_[states[:1], states[:-1]], off, off, off, trim, off)
 
 
 def answers(timeline, hours=range(1, 161, 7)):
@@ -485,3 +487,65 @@ def test_bad_facts_are_refused(break_it, message):
     timeline.extend({"B0": (np.array([T0]), np.array([1.0]))}, T0)
     with pytest.raises(MarketDataError, match=message):
         break_it(timeline)
+
+
+# ---- the other models of A and E
+
+
+def test_under_the_flag_model_only_flags_move_the_market():
+    """BTC trims on one hour: A .44, E .56 there, neutral before and after, whatever its states; an emergency counts."""
+    hour = track([3, 3, 0, 3], HOUR, trims=[1])
+    emergency = np.array([False, False, False, True])
+    tracks = {("btc", "meso"): replace(hour, emergency=emergency)}
+    timeline = regime_timeline({}, CLASSES, tracks, model="flags")
+    found = [timeline.at(T0 + k * HOUR, "1h", "micro") for k in (1, 2, 3, 4)]
+    assert [one.a_base for one in found] == pytest.approx([0.5, 0.44, 0.5, 0.38])
+    assert [one.e_base for one in found] == pytest.approx([0.5, 0.56, 0.5, 0.62])
+    assert {one.pressure for one in found} == {None}
+
+
+def test_under_the_phase_model_phases_move_the_market_and_drivers_do_not():
+    """At every hour the sums are the table's for the phases in the scope; the pressure is what the meso score makes;
+    what the book adds is not in it."""
+    hours = market(5)
+    timeline = regime_timeline(hours, CLASSES, {("btc", "meso"): track([0] * 160, HOUR)}, model="phases")
+    phases = set()
+    for at in range(1, 161):
+        one = timeline.at(T0 + at * HOUR, "1h", "micro")
+        scope = dict(one.scope)
+        meso, macro = (scope.get(f"{name}_phase", "Unknown") for name in ("meso", "macro"))
+        phases.add(meso)
+        assert (one.a_sum, one.e_sum) == phase_appetite(meso, macro)
+        assert (one.a_base, one.e_base) == exposed((one.a_sum, one.e_sum), Exposure(), (0.0, 0.0), one.multiplier)
+        assert 0.0 <= one.pressure <= 0.65
+        assert "pressure" not in one.snapshot
+    assert len(phases) > 3
+
+
+@pytest.mark.parametrize("model", ["flags", "phases"])
+def test_the_models_move_nothing_else(model):
+    """Phases, buckets and ids are the same under every model; only A, E and their modes differ."""
+    modes = {"A_mode", "E_mode"}
+    plain, other = (
+        regime_timeline(market(5), CLASSES, {("btc", "meso"): track([3] * 160, HOUR)}, model=name)
+        for name in ("driver", model)
+    )
+    for hour in range(1, 161, 7):
+        a, b = (timeline.at(T0 + hour * HOUR, "1h", "micro") for timeline in (plain, other))
+        assert a.snapshot_id == b.snapshot_id
+        assert {k: v for k, v in a.scope if k not in modes} == {k: v for k, v in b.scope if k not in modes}
+        assert {k: v for k, v in a.snapshot.items() if k not in ("a_base", "e_base")} == {
+            k: v for k, v in b.snapshot.items() if k not in ("a_base", "e_base")
+        }
+
+
+def test_pressure_reads_curvature_and_dominances():
+    """Meso score S and C = S - 2 S(6 h ago) + S(12 h ago) of the score track; a dominance in an uptrend adds .1."""
+    tracks = {("btcd", "meso"): track([3] * 160, HOUR)}
+    plain = regime_timeline(market(5), CLASSES, {}, model="phases")
+    risen = regime_timeline(market(5), CLASSES, tracks, model="phases")
+    score = {h: plain.at(T0 + h * HOUR, "1h", "").snapshot["meso_score"] for h in (148, 154, 160)}
+    at = T0 + 160 * HOUR
+    wanted = market_pressure(score[160], score[160] - 2 * score[154] + score[148], 0)
+    assert plain.at(at, "1h", "").pressure == pytest.approx(wanted, abs=1e-5)
+    assert risen.at(at, "1h", "").pressure == pytest.approx(wanted + 0.1, abs=1e-5)

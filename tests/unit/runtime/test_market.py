@@ -9,6 +9,7 @@ from tests.flow.world import MINUTE
 from edgebook.adapters.feeds.sim import SimSource
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import InputError
+from edgebook.market.bars import BarSeries
 from edgebook.runtime.market import Tape
 
 
@@ -87,6 +88,36 @@ def test_bars_are_counted_as_they_close(source, tape):
     assert tape.bars_count(symbol, "1m", at + 7 * MINUTE) == 1_007
     assert tape.bars_count(symbol, "15m", at) == 192
     assert tape.bars_count(symbol, "15m", at + 14 * MINUTE) == 192
+
+
+class HoledSource(SimSource):
+    """The simulated market, of which some minutes before ``until`` are missing."""
+
+    missing, until = 0, 0
+
+    def bars(self, symbol, begin, end):
+        bars = super().bars(symbol, begin, end)
+        kept = (bars.ts_open < self.until - self.missing * MINUTE) | (bars.ts_open >= self.until)
+        names = ("ts_open", "open", "high", "low", "close", "volume")
+        return BarSeries(bars.symbol, bars.timeframe, *(getattr(bars, name)[kept] for name in names))
+
+
+@pytest.mark.parametrize(("missing", "counted"), [(0, 1_000), (33, 967), (34, 100), (400, 100)])
+def test_a_long_hole_starts_the_count_that_wakes_a_position_anew(missing, counted):
+    """Holes of up to 33 missing bars are bridged, as a maintenance leaves them; a longer one starts at 0 again, and
+    the count goes on from there, over the border of two chunks too."""
+    source = HoledSource(1, 3, prehistory=2)
+    source.missing, source.until = missing, source.start - 100 * MINUTE
+    tape = Tape(source, ("1m",), start=source.start, chunk_days=1)
+    at, symbol = source.start, token(source)
+    tape.load(at)
+
+    assert tape.contiguous_bars(symbol, "1m", at, 33) == counted
+    assert tape.bars_count(symbol, "1m", at) == 1_000 - missing
+    later = at + DAY + 7 * MINUTE
+    tape.load(later)
+    assert tape.contiguous_bars(symbol, "1m", later, 33) == counted + DAY // MINUTE + 7
+    assert tape.contiguous_bars("NOSUCH", "1m", at, 33) == 0
 
 
 def test_timeframes_that_cannot_be_built_are_dropped_or_refused():

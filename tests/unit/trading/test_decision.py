@@ -240,10 +240,20 @@ def test_of_two_messages_of_one_moment_the_greater_id_is_the_newer(run, w, ident
     assert ("1h" in [s.timeframe for s in decided.strands[1:]]) is takes
 
 
-@pytest.mark.parametrize("status", ["paused", "archived"])
-def test_paused_and_archived_positions_are_left_alone(run, w, status):
-    decided = run(positions={"1h": w.position(timeframe="1h", status=status)})
+def test_paused_positions_are_left_alone(run, w):
+    """Who paused a position wants nothing new there."""
+    decided = run(positions={"1h": w.position(timeframe="1h", status="paused")})
     assert [s.timeframe for s in decided.strands[1:]] == ["4h"]
+
+
+def test_an_approved_decision_wakes_archived_positions_which_may_have_to_gather_bars(run, w):
+    """With enough bars it is watched again, without it is dormant; it answers to the new decision in both cases."""
+    asleep = {tf: w.position(id=tf, timeframe=tf, status="archived", decision_id="old") for tf in ("1h", "4h")}
+    decided = run(positions=asleep)
+    woken = {s.timeframe: evolve(asleep[s.timeframe], s) for s in decided.strands[1:]}
+    assert {tf: p.status for tf, p in woken.items()} == {"1h": "watchlist", "4h": "dormant"}
+    assert {p.decision_id for p in woken.values()} == {decided.decision.id}
+    assert {s.payload.reason for s in decided.strands[1:]} == {"woken"}
 
 
 def test_the_same_signal_twice_is_one_decision(run):
@@ -264,5 +274,5 @@ def test_a_dormant_position_wakes_with_enough_bars(w):
     asleep = w.position(status="dormant")
     assert awake_strand(asleep, 332, w.T0, w.PLAIN) is None
     woken = evolve(asleep, awake_strand(asleep, 333, w.T0, w.PLAIN))
-    assert woken == replace(asleep, status="watchlist")
+    assert woken == replace(asleep, status="watchlist", status_since=w.T0)
     assert awake_strand(woken, 400, w.T0, w.PLAIN) is None

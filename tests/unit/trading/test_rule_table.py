@@ -361,13 +361,15 @@ STOPS = {
     # reason: (situation it stops, the same without it)
     "order_open": (({"order": True}, "S1", BUY), ({}, "S1", BUY)),
     "no_attempt": (({"attempt_id": ""}, "S1", BUY), ({"attempt_id": "attempt-1"}, "S1", BUY)),
-    "not_trading": (({"status": "paused"}, "S1", BUY), ({"status": "active"}, "S1", BUY)),
+    "not_trading": (({"status": "dormant"}, "S1", BUY), ({"status": "active"}, "S1", BUY)),
+    "paused": (({"status": "paused"}, "S1", BUY), ({"status": "active"}, "S1", BUY)),
     "min_notional": ((TINY, "S3", LEVEL), (HELD, "S3", LEVEL)),
 }
 BLOCKS = {
     # reason: (situation it blocks, one it does not); both with the flag off or on, it does not matter
     "no_attempt": (({"attempt_id": ""}, "S1", {}), ({}, "S1", {})),
     "not_trading": (({"status": "closing"}, "S1", {}), ({"status": "active"}, "S1", {})),
+    "paused": (({"status": "paused"}, "S1", {}), ({"status": "active"}, "S1", {})),
     "order_open": (({"order": True}, "S1", {}), ({}, "S1", {})),
     "s1_used": (({"s1_used": True}, "S1", {}), ({"s1_used": False}, "S1", {})),
     "dx_spacing": ((HELD | {"pool": POOLS["above the next rung"]}, "S3", DX), (HELD | {"pool": Pool(D(9))}, "S3", DX)),
@@ -409,34 +411,27 @@ def test_without_the_reason_to_skip_the_action_is_planned(with_order, reason):
     assert plan.rule == first_match(with_order(*STOPS[reason][0]))
 
 
-@pytest.mark.parametrize("reason", sorted(BLOCKS))
-def test_a_window_is_blocked_by_the_reason(with_order, reason):
-    """No gate rule could buy on this bar, whatever the gates say, and the reason is named."""
-    assert reason in standing_blocks(with_order(*BLOCKS[reason][0]))
-
-
-@pytest.mark.parametrize("reason", sorted(BLOCKS))
-def test_a_window_is_not_blocked_without_the_reason(with_order, reason):
-    """Nothing stands in the way."""
-    assert standing_blocks(with_order(*BLOCKS[reason][1])) == ()
-
-
-def windows_after_an_order(world, refuse):
-    """``blocked_by`` of the window in which one entry was planned, and what became of the order."""
-    world.refuse = refuse
+def blocked_by(w, with_order, reason, *, there):
+    """What a window is blocked by where the reason is there, or is not."""
+    if reason != "order_failed":
+        return standing_blocks(with_order(*BLOCKS[reason][0 if there else 1]))
+    world = w.World(refuse="rejected" if there else "")
     world.s1_buy()
     world.bar("S1", 90.0)
-    return [strand.payload.blocked_by for strand in world.kinds("uptrend_buy_window")]
+    (window,) = world.kinds("uptrend_buy_window")
+    return window.payload.blocked_by
 
 
-def test_a_window_whose_order_was_refused_is_blocked_by_order_failed(world):
-    """Nothing was booked, so nothing was entered."""
-    assert windows_after_an_order(world, "rejected") == [("order_failed",)]
+@pytest.mark.parametrize("reason", sorted((*BLOCKS, "order_failed")))
+def test_a_window_is_blocked_by_the_reason(w, with_order, reason):
+    """No gate rule could buy on this bar, whatever the gates say, or its order came to nothing; the reason is named."""
+    assert reason in blocked_by(w, with_order, reason, there=True)
 
 
-def test_a_window_whose_order_filled_is_not_blocked(world):
-    """Entered is a fact of the fill."""
-    assert windows_after_an_order(world, "") == [()]
+@pytest.mark.parametrize("reason", sorted((*BLOCKS, "order_failed")))
+def test_a_window_is_not_blocked_without_the_reason(w, with_order, reason):
+    """Nothing stands in the way."""
+    assert blocked_by(w, with_order, reason, there=False) == ()
 
 
 # ---------------------------------------------------------------- protections

@@ -141,3 +141,35 @@ def test_unfinished_business_is_restless(w):
     assert restless(w.position(trade_id="t", status="active"))
     assert not restless(w.position(trade_id="t", status="active", attempt_id="a"))
     assert not restless(w.position())
+
+
+def _leaving(world, quantity):
+    """A position that holds so little, at about 96, and has its exit planned; and the order."""
+    world.s1_buy()
+    world.bar("S1", 99.0)
+    world.over("S1", 96.0)
+    assert world.order.rule == 1
+    ledger = replace(world.position.ledger, quantity=quantity)
+    return replace(world.position, ledger=ledger), replace(world.order, quantity=quantity)
+
+
+@pytest.mark.parametrize(("held", "gone"), [("0.04", True), ("0.9", False)])
+def test_a_rest_the_venue_takes_no_order_for_is_written_off_unless_it_is_worth_something(w, world, held, gone):
+    """4 USD are given up and the trade closes; 86 USD stay, whatever the venue says of its smallest order."""
+    position, order = _leaving(world, D(held))
+    refused = w.Report("rejected", D(0), 0.0, D(0), world.now, reason="too small", too_small=True)
+    settled = fill(position, order, refused, now=world.now)
+
+    assert [s.kind for s in settled.strands] == ["order_rejected", "position_status"][: 1 + gone]
+    assert settled.position.holding is not gone
+    assert bool(settled.close_reason) is gone
+    assert settled.position.planned is None
+    if gone:
+        assert settled.position.ledger.realised == position.ledger.realised - position.ledger.cost
+
+
+def test_a_fill_that_a_lot_size_rounded_is_whole_when_the_broker_says_so(w, world):
+    """The broker's word counts, not the comparison with what was asked for."""
+    position, order = _leaving(world, D("0.9"))
+    report = w.Report("filled", D("0.8999"), 100.0, D("0.09"), world.now)
+    assert fill(position, order, report, now=world.now).strands[0].payload.partial is False

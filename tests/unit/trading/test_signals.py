@@ -53,6 +53,9 @@ def test_a_good_line():
     assert parsed.ts == 1618779600 * 1_000_000
     assert (said.platform, said.signal_id, said.contract, said.ticker) == ("jsonl", "sig-1", "KEYUSDT", "KEY")
     assert (said.mapping_confidence, said.mcap_usd, said.liquidity_usd) == ("high", 7e8, None)
+    assert (said.allocation_multiplier, parse_signal(line(allocation_multiplier=2)).payload.allocation_multiplier) == (
+        None, 2.0,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("confidence", "grade"), [(0.9, "high"), (0.89, "medium"), (0.7, "medium"), (0.69, "low")])
@@ -142,6 +145,8 @@ def test_times_are_read_with_their_zone():
         (line(mapping_confidence=1.5), "from 0 to 1"),
         (line(mapping_confidence=True), "mapping_confidence must be a number"),
         (line(market={"mcap_usd": -1}), "market.mcap_usd must be a number, 0 or more"),
+        (line(allocation_multiplier=2.1), "allocation_multiplier must be a number, from 1 to 2"),
+        (line(allocation_multiplier=0.9), "allocation_multiplier must be a number, from 1 to 2"),
         (line(market={"vol24h_usd": "much"}), "market.vol24h_usd"),
         (line(market={"age_days": float("nan")}), "market.age_days"),
         (line(market=[]), "market must be an object"),

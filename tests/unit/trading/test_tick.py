@@ -9,7 +9,7 @@ import pytest
 
 from edgebook.domain.errors import TradingError
 from edgebook.domain.strands import EpisodeSummary, OrderFilled, PmAction, PositionClosed
-from edgebook.trading.protections import Guard
+from edgebook.trading.protections import OPEN, Guard
 from edgebook.trading.rules import PmRules
 from edgebook.trading.tick import NOTHING, tick
 
@@ -98,9 +98,9 @@ def test_a_bar_seen_before_is_nobodys_business(world):
     assert tick(again) is NOTHING
 
 
-@pytest.mark.parametrize("status", ["dormant", "paused", "archived"])
+@pytest.mark.parametrize("status", ["dormant", "archived"])
 def test_positions_that_are_not_watched_are_left_alone(world, status):
-    """Only watchlist, active and closing positions are ticked."""
+    """Only watchlist, active, closing and paused positions are ticked."""
     world.position = replace(world.position, status=status)
     assert world.s1_buy() is NOTHING
 
@@ -215,6 +215,35 @@ def test_the_kill_switch_stops_buys_and_lets_exits_through(world):
     assert world.actions[-1] == (1, "exit")
     world.bar("S0")
     assert world.s1_buy().skipped == ("protection.kill_switch",)
+
+
+def test_a_window_that_a_protection_barred_says_so_and_has_no_vote(world):
+    """Barred on every bar, or barred on the bar its flag was on: either way the window names the protection."""
+    world.bar("S0")
+    world.bar("S1", 100.0)
+    world.guard = Guard(("protection.daily_loss",))
+    assert world.s1_buy().skipped == ("protection.daily_loss",)
+    world.over("S1", 99.0)
+    world.s1_buy()
+    world.over("S1", 99.0)
+    windows = [w for s in world.kinds("uptrend_episode_summary") for w in s.payload.windows]
+    assert [w.blocked_by for w in windows] == [("protection.daily_loss",)] * 2
+    assert not any(w.entered for w in windows)
+    assert not world.kinds("order_filled")
+
+
+def test_a_window_that_could_be_taken_once_the_protection_was_off_keeps_its_vote(world):
+    """Barred at first, free when its flag came on: entered, and nothing stands in its way."""
+    world.bar("S0")
+    world.guard = Guard(("protection.cooldown",))
+    world.bar("S1", 100.0)
+    world.guard = OPEN
+    world.s1_buy()
+    world.bar("S1", 100.0)
+    world.over("S1", 99.0)
+    (window,) = world.kinds("uptrend_episode_summary")[0].payload.windows
+    assert window.entered
+    assert window.blocked_by == ()
 
 
 def test_no_money_left_is_a_skip_with_its_caps_not_an_error(world):

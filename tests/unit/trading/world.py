@@ -104,6 +104,7 @@ class Report:
     ts: int
     slippage_bps: float = 0.0
     reason: str = ""
+    too_small: bool = False
 
 
 @dataclass
@@ -188,7 +189,7 @@ class World:
             wanted = (order.notional_usd / Decimal(repr(price))).quantize(Decimal("0.000000001"))
         quantity = (wanted * Decimal(repr(self.share))).quantize(Decimal("0.000000001"))
         fee = (gross(quantity, price) * self.fee_rate).quantize(Decimal("0.000001"))
-        status = self.refuse or "filled"
+        status = self.refuse or ("filled" if self.share == 1 else "partial")
         report = Report(status, quantity, price, fee, ts, reason="test")
         version = self.history.version_at(ts)
         settled = fill(self.position, order, report, now=ts, correlation_id="signal-1", config_version=version)

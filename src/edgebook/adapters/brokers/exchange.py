@@ -205,7 +205,7 @@ class ExchangeBroker:
             return _nothing("expired", now, "the order expired before it was sent")
         sized = self._sized(order, market, self._tracks.setdefault(order.client_id, _Track()), quote)
         if isinstance(sized, Unfit):
-            return _nothing(sized.status, now, sized.reason)
+            return _unfit(sized, now)
         fill, arrival = sized
         return on_paper(order, market, fill, arrival, now)
 
@@ -294,7 +294,7 @@ class ExchangeBroker:
             return _nothing("rejected", now, f"nothing filled in {number} attempts")
         sized = self._sized(order, market, track, quote)
         if isinstance(sized, Unfit):
-            return _nothing(sized.status, now, sized.reason)
+            return _unfit(sized, now)
         fill, track.arrival = sized
         track.sent, track.unsure, track.acked = number + 1, True, False
         track.absent = track.resting = track.cancelled = None
@@ -413,3 +413,7 @@ def _expired(order: Order, now: int) -> bool:
 
 def _nothing(status: str, ts: int, reason: str) -> Execution:
     return Execution(status, ZERO, 0.0, ZERO, 0.0, ts, reason)
+
+
+def _unfit(why: Unfit, ts: int) -> Execution:
+    return Execution(why.status, ZERO, 0.0, ZERO, 0.0, ts, why.reason, why.too_small)

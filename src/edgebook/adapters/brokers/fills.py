@@ -35,6 +35,7 @@ class Unfit:
 
     status: str
     reason: str
+    too_small: bool = False
 
 
 def size(order: Order, market: Market, book: Book, cap_bps: float) -> Sized | Unfit:
@@ -61,6 +62,7 @@ def size(order: Order, market: Market, book: Book, cap_bps: float) -> Sized | Un
             "rejected",
             f"{wanted} {market.base} at {limit} is too small: {market.symbol} takes at least {least} {market.base} "
             f"worth {market.min_notional.normalize():f} {market.quote}",
+            too_small=True,
         )
     levels = tuple(level for level in inside if (level[0] <= limit if buys else level[0] >= limit))
     quantity = min(wanted, _down(sum((q for _, q in levels), ZERO), market.step), market.max_quantity or wanted)

@@ -8,11 +8,13 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 
 from edgebook.domain.book import ZERO, Order
 from edgebook.domain.errors import InputError
+from edgebook.domain.ids import hash_share
 from edgebook.ports import Execution, Quote
 
 _QUANTITY = Decimal("1e-9")
 _USD = Decimal("1e-6")
 _BPS = 10_000.0
+FILL_ON = ("next_open", "close")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ class PaperCosts:
         ticks: price step of each symbol where known; slippage is at least half of it.
         participation: largest share of the decision bar's USD volume one order may take.
         max_slippage_bps: an order that would slip more is rejected.
+        fill_on: ``next_open`` (of the first bar that opens after the plan) or ``close`` (of the decision bar, at once).
+        failure_probability: share of orders that are rejected for no reason of their own; a hash of the order's client
+            id decides, so that a run can be repeated.
     """
 
     venues: Mapping[str, Venue] = field(default_factory=lambda: VENUES)
@@ -62,8 +67,14 @@ class PaperCosts:
     ticks: Mapping[str, float] = field(default_factory=dict)
     participation: float = 0.05
     max_slippage_bps: float = 600.0
+    fill_on: str = "next_open"
+    failure_probability: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.fill_on not in FILL_ON:
+            raise InputError(f"fill_on must be {' or '.join(FILL_ON)}, was {self.fill_on!r}")
+        if not 0.0 <= self.failure_probability <= 1.0:
+            raise InputError(f"failure_probability must be from 0 to 1, was {self.failure_probability}")
         kinds = {*self.chains.values(), self.default}
         unknown = sorted(kinds - set(self.venues))
         if unknown:
@@ -98,7 +109,8 @@ class PaperCosts:
 class PaperBroker:
     """Fills orders on paper; implements `edgebook.ports.Broker`. Deterministic and without state.
 
-    A buy of ``notional_usd`` fills at ``open (1 + slippage)``, a sale of ``quantity`` at ``open (1 - slippage)``; the
+    A buy of ``notional_usd`` fills at ``open (1 + slippage)``, a sale of ``quantity`` at ``open (1 - slippage)``, where
+    the open is that of the next bar, or under ``fill_on="close"`` stands for the close of the decision bar; the
     fee is on the filled notional and comes on top (a buy spends notional + fee). At most ``participation`` of the
     decision bar's USD volume is filled, the rest is cancelled. Quantities are rounded down to 1e-9, USD to 1e-6.
     """
@@ -113,10 +125,15 @@ class PaperBroker:
         """
         if order.side not in ("buy", "sell") or (order.notional_usd is None) == (order.quantity is None):
             return _nothing("rejected", now, f"an order is a buy or a sell of USD or of tokens, this is {order.side!r}")
+        if self.costs.fill_on == "close":
+            quote = Quote(order.planned_ts, order.decision_price)
         if quote is None or (order.side == "buy" and 0 < order.expires_ts < quote.ts_open):
             if order.side == "buy" and 0 < order.expires_ts <= now:
                 return _nothing("expired", now, "no bar opened before the order expired")
             return _nothing("open", now, "no bar has opened yet")
+        chance = self.costs.failure_probability
+        if chance and hash_share(order.client_id, "paper") < chance:
+            return _nothing("rejected", quote.ts_open, f"simulated failure (failure_probability {chance:g})")
         if not quote.price > 0:
             return _nothing("rejected", quote.ts_open, f"quote price was {quote.price}; it must be positive")
         return self._fill(order, quote)

@@ -113,6 +113,25 @@ class ExchangeSource:
         parts = [block.slice(start, end - step + 1) for block in line.blocks]
         return joined(symbol, self._timeframe, [part for part in parts if len(part)])
 
+    def history(self, symbol: str, timeframe: str, start: int, end: int) -> BarSeries:
+        """Bars of a coarser timeframe with ``ts_open >= start`` that close by ``end``, as the venue has them.
+
+        Raises:
+            InputError: a symbol this source was not made for.
+            PortError: the venue did not answer.
+        """
+        line, step = self._line(symbol), micros(timeframe)
+        at, now, parts = -(-start // step) * step, self._venue.time(), list[BarSeries]()
+        while at + step <= min(end, now):
+            page = read_page(self._venue, line.market, timeframe, at, end, now)
+            if page.rows:
+                parts.append(series_of(symbol, timeframe, page.rows))
+            self._faults |= {(symbol, ts): reason for ts, reason in page.faults.items()}
+            if page.until <= at:
+                break
+            at = page.until
+        return joined(symbol, timeframe, parts)
+
     def signals(self, start: int, end: int) -> Sequence[str]:
         """None: an exchange sends no social signals."""
         return ()

@@ -1,0 +1,442 @@
+"""What is done about bad input and about everything that goes wrong between us and a venue: one named behaviour each.
+
+Money is never spent twice, and nothing is booked that was not filled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+from tests.scripted import HOUR, NONSENSE, T0, Fate, ModelVenue, ScriptedMarket, signal_line
+
+from edgebook.adapters.brokers.paper import PaperBroker
+from edgebook.adapters.memory import MemoryStore
+from edgebook.desk import Desk
+from edgebook.domain.book import Ledger
+from edgebook.domain.errors import EdgebookError, InputError, StrandError, TradingError
+from edgebook.jobs import count_bars, decision_maker, ingest_signal, pm_core_tick, settle_orders
+from edgebook.learning.config import LearningConfig
+from edgebook.ports import Execution
+from edgebook.runtime.settings import load_settings
+from edgebook.runtime.system import System
+from edgebook.trading.position import evolve, position_id
+from edgebook.trading.rules import PmRules, SizeRules, TradingRules, timeframe_splits
+from edgebook.trading.settle import fill
+
+D = Decimal
+RULES = TradingRules(holdout=0.0, timeframes=("1h",), starting_cash_usd=D(100_000))
+CASH = RULES.starting_cash_usd
+ALL_IN = (1.0, 1.0, 1.0)
+
+
+class Book:
+    """A book in memory with its market and its venue: signals in, bars in, orders out, all through the real jobs."""
+
+    def __init__(self, store=None, rules=RULES, tokens=("AUSDT",), barless=(), broker=None):
+        self.rules, self.market = rules, ScriptedMarket(tokens, barless)
+        self.venue = ModelVenue(self.market)
+        self.store, self.broker = store or MemoryStore(), broker or self.venue
+        self.open()
+
+    def open(self):
+        """A process starts on what the store holds."""
+        self._writer = self.store.writer()
+        self.uow = self._writer.__enter__()
+        self.desk = Desk(self.uow, self.market, self.broker, {}, self.rules, LearningConfig())
+
+    def crash(self):
+        """The process ends without a commit, and another one starts."""
+        self._writer.__exit__(None, None, None)
+        self.open()
+
+    def signal(self, *tokens, **change):
+        """A buy signal for each token, ingested and decided."""
+        for token in tokens:
+            line = signal_line(f"{token} {self.market.now}", token, self.market.now, **change)
+            assert ingest_signal(self.desk, line, self.market.now).status == "accepted"
+        decision_maker(self.desk, self.market.now)
+
+    def bar(self, **bars):
+        """An hour with these bars (move, price, flavour); tokens that are not named stand still at 100."""
+        for token in self.market.symbols:
+            self.market.bar(token, *bars.get(token, ("same", 100.0, "plain")))
+        self.market.pass_hour()
+        return pm_core_tick(self.desk, "1h", self.market.now)
+
+    def settle(self, *fates):
+        """Ask the venue about every open order, as the system runs the job: a failure undoes what it wrote."""
+        self.venue.coming.extend(fates)
+        self.uow.savepoint()
+        try:
+            settle_orders(self.desk, self.market.now)
+        except (EdgebookError, ArithmeticError):
+            self.uow.undo()
+            self.desk.reset()
+
+    def position(self, token="AUSDT"):
+        return self.uow.positions.get(position_id("exchange", token, "1h", self.rules.book))
+
+    @property
+    def cash(self):
+        account = self.uow.accounts.get(self.rules.book)
+        return account.cash_usd if account else CASH
+
+    @property
+    def orders(self):
+        return self.desk.open_orders()
+
+    def told(self, *kinds):
+        """Strands of these kinds, in order."""
+        return list(self.uow.log.read(0, kinds))
+
+
+def bought(token="AUSDT", **how):
+    """A book with one open buy of about 2,000 USD."""
+    book = Book(tokens=(token,), **how)
+    book.signal(token)
+    book.bar(**{token: ("on", 100.0, "buy")})
+    assert [order.side for order in book.orders] == ["buy"]
+    return book
+
+
+def leaving(**how):
+    """A book that holds tokens, with the exit order open: the attempt is over."""
+    book = bought(**how)
+    book.settle()
+    book.bar(AUSDT=("back", 99.0, "plain"))
+    assert [order.rule for order in book.orders] == [1]
+    return book
+
+
+# ------------------------------------------------------------------ settings
+
+
+def test_an_unknown_setting_is_refused_by_its_name(tmp_path):
+    """A word nobody knows in the settings file is an error, never a setting that silently does nothing."""
+    file = tmp_path / "settings.toml"
+    file.write_text("starting_cash = 5\n")
+    with pytest.raises(InputError, match=r"^setting starting_cash: .*was 5\)$"):
+        load_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"loss_streak": 3}, ("loss_streak is 3", "loss_streak_hours is 0")),
+        ({"loss_streak_hours": 5.0}, ("loss_streak is 0", "loss_streak_hours is 5")),
+        ({"daily_loss_stop": 0.2, "drawdown_stop": 0.1}, ("daily_loss_stop is 0.2", "drawdown_stop is 0.1")),
+    ],
+    ids=["a streak without a pause", "a pause without a streak", "a daily stop that never comes first"],
+)
+def test_settings_that_contradict_each_other_are_refused_and_both_are_named(given, named):
+    """One line with both numbers; nothing starts, so nothing is traded under half a rule."""
+    with pytest.raises(InputError) as refused:
+        load_settings(**given)
+    assert all(part in refused.value.message for part in named)
+    assert "\n" not in refused.value.message
+
+
+def test_rules_that_cannot_be_are_refused_when_they_are_made():
+    """An S1 policy nobody knows, or an allocation that no timeframe has a share of."""
+    with pytest.raises(TradingError, match="on_primer or after_breakout"):
+        PmRules(s1_policy="whenever")
+    with pytest.raises(TradingError, match="at least one timeframe"):
+        timeframe_splits(["1h"], {"1h": 0.0})
+
+
+# ------------------------------------------------------------------ a venue that answers nonsense
+
+
+@pytest.mark.parametrize("name", sorted(NONSENSE))
+@pytest.mark.parametrize("make", [bought, leaving], ids=["buy", "exit"])
+def test_an_answer_that_makes_no_sense_books_nothing_and_the_order_goes_on_waiting(make, name):
+    """No strand, no cash, no tokens; the true answer, when it comes, is booked once."""
+    book = make()
+    order, position, cash, head = book.orders[0], book.position(), book.cash, book.uow.log.head
+    book.settle(Fate(nonsense=(name,)))
+    assert (book.uow.log.head, book.position(), book.cash, book.orders) == (head, position, cash, [order])
+    book.settle()
+    book.settle()
+    assert [s.payload.client_id for s in book.told("order_filled")].count(order.client_id) == 1
+    assert book.cash == cash + book.venue.done[order.client_id].cash
+
+
+def test_an_answer_that_sells_more_than_is_held_books_nothing():
+    """Tokens that are not there cannot have been sold."""
+    book = leaving()
+    held, cash = book.position().ledger, book.cash
+    too_much = Execution("filled", held.quantity + D("0.000000001"), 99.0, D(0), 0.0, book.market.now)
+    with pytest.raises(TradingError, match="only"):
+        fill(book.position(), book.orders[0], too_much, now=book.market.now)
+    assert (book.position().ledger, book.cash) == (held, cash)
+
+
+# ------------------------------------------------------------------ a partial fill, then silence
+
+
+def test_a_buy_that_filled_in_part_is_booked_in_part_and_then_over():
+    """Four tenths are held and paid for, nothing is reserved any more, and the entry is used: its rest is not bought
+    on a later bar."""
+    book = bought()
+    wanted = book.orders[0].notional_usd
+    book.settle(Fate(share=D("0.4")))
+    ledger = book.position().ledger
+    assert ledger.invested - ledger.fees == pytest.approx(wanted * D("0.4"), abs=D("0.001"))
+    assert book.cash == CASH - ledger.invested
+    assert (book.orders, book.position().planned, book.position().s1_used) == ([], None, True)
+    for _ in range(3):
+        book.settle()
+        book.bar(AUSDT=("same", 100.0, "buy"))
+    assert (book.position().ledger, book.orders) == (ledger, [])
+    assert book.told("order_filled")[0].payload.partial
+
+
+def test_an_exit_that_filled_in_part_goes_on_bar_by_bar_until_nothing_is_left():
+    """The rest is sold by orders of its own, one at a time, and the trade closes with all of them."""
+    book = leaving()
+    held = book.position().ledger.quantity
+    book.settle(Fate(share=D("0.5")))
+    assert (book.position().status, book.orders) == ("closing", [])
+    book.bar()
+    assert [order.quantity for order in book.orders] == [held - book.venue.done[sales(book)[0]].quantity]
+    book.settle()
+    closed = book.told("position_closed")
+    assert [action.decision_type for action in closed[0].payload.actions] == ["entry", "exit", "exit"]
+    assert book.venue.hold("AUSDT") == 0
+    assert book.cash == CASH + closed[0].payload.summary.pnl_usd
+
+
+def sales(book):
+    """Client ids of filled sales."""
+    return [s.payload.client_id for s in book.told("order_filled") if s.payload.side == "sell"]
+
+
+def test_while_an_exit_is_not_answered_no_second_one_is_sent():
+    """Five silent hours: the one order waits, and when it is answered the tokens have been sold once."""
+    book = leaving()
+    order = book.orders[0]
+    book.settle(Fate(waits=5))
+    for _ in range(5):
+        assert book.bar()["applied"] == 0
+        assert book.orders == [order]
+        book.settle()
+    assert (book.position().trade_id, book.venue.hold("AUSDT"), len(book.venue.done)) == ("", 0, 2)
+
+
+def test_a_buy_that_is_not_answered_keeps_its_money_reserved():
+    """As long as it may still fill nobody else can spend it."""
+    rules = replace(RULES, sizes=SizeRules(s1=ALL_IN))
+    book = Book(rules=rules, tokens=("AUSDT", "BUSDT"))
+    book.signal("AUSDT", "BUSDT")
+    book.bar(AUSDT=("on", 100.0, "buy"))
+    book.settle(Fate(waits=9))
+    waiting = book.orders[0]
+    view = book.desk.book_view(book.position("BUSDT"), book.market.now)
+    assert view.free_cash == CASH - waiting.notional_usd
+    assert view.open_cost_total == waiting.notional_usd
+
+
+# ------------------------------------------------------------------ a fill that is told twice
+
+
+def test_a_fill_that_is_told_twice_is_booked_once():
+    """The job run again finds no open order; after a crash the same answer is booked as if it were the first time."""
+    book = bought()
+    book.uow.commit()
+    book.settle()
+    once = (book.position().ledger, book.cash)
+    book.settle()
+    assert (book.position().ledger, book.cash) == once
+    book.crash()
+    assert book.position().ledger == Ledger()
+    book.settle()
+    assert (book.position().ledger, book.cash) == once
+    assert len(book.told("order_filled")) == len(book.venue.done) == 1
+
+
+def test_a_second_report_of_a_booked_order_is_refused():
+    """By name of the order, and with it everything it says."""
+    book = bought()
+    order = book.orders[0]
+    book.settle()
+    again = Execution("filled", D(5), 100.0, D(0), 0.0, book.market.now)
+    with pytest.raises(TradingError, match=f"order {order.client_id} is not what position"):
+        fill(book.position(), order, again, now=book.market.now)
+
+
+def test_the_log_takes_one_fill_per_order():
+    """The strand of an order's fill has the order's id: the same one again is no news, another one an error."""
+    book = bought()
+    book.settle()
+    told, head = book.told("order_filled")[0], book.uow.log.head
+    before = (book.position(), book.cash)
+    book.desk.record([replace(told, seq=0, hash="")])
+    assert (book.uow.log.head, book.position(), book.cash) == (head, *before)
+    other = replace(told, payload=replace(told.payload, quantity=D(7)), seq=0, hash="")
+    with pytest.raises(StrandError, match=told.id):
+        book.desk.record([other])
+    assert (book.uow.log.head, book.position(), book.cash) == (head, *before)
+
+
+# ------------------------------------------------------------------ a fill after the order was to be over
+
+
+def test_a_fill_that_comes_after_the_expiry_is_booked_as_what_it_is():
+    """While the venue says open nothing is over, however late: what it has bought is held and paid for."""
+    book = bought()
+    order = book.orders[0]
+    book.settle(Fate(waits=2))
+    for _ in range(2):
+        book.bar()
+        assert book.market.now > order.expires_ts
+        book.settle()
+    told = book.told("order_filled")
+    assert [(s.payload.client_id, s.ts_event) for s in told] == [(order.client_id, book.market.now)]
+    assert book.position().ledger.quantity == book.venue.hold("AUSDT") > 0
+
+
+def test_a_fill_of_an_order_that_has_ended_is_refused_and_never_asked_for():
+    """Expired is final: the broker is not asked again, a report is refused by name, and the fold takes no such
+    strand."""
+    book = bought()
+    order = book.orders[0]
+    book.settle(Fate(status="expired"))
+    assert (book.told("order_expired")[0].payload.client_id, book.orders) == (order.client_id, [])
+    book.broker.execute = None
+    book.settle()
+    late = Execution("filled", D(5), 100.0, D(0), 0.0, book.market.now)
+    with pytest.raises(TradingError, match="is not what position"):
+        fill(book.position(), order, late, now=book.market.now)
+    booked = leaving().told("order_filled")[0]
+    stray = replace(booked, payload=replace(booked.payload, action_id=order.action_id), position_id=book.position().id)
+    with pytest.raises(TradingError, match="did not plan"):
+        evolve(book.position(), stray)
+    assert (book.position().ledger, book.cash) == (Ledger(), CASH)
+
+
+# ------------------------------------------------------------------ a clock that goes backwards
+
+
+def test_a_bar_that_is_over_is_not_acted_on_again():
+    """Ticks at earlier times than the last one change nothing, with orders open or without."""
+    book = leaving()
+    book.bar()
+    head = book.uow.log.head
+    for hours in range(4):
+        assert pm_core_tick(book.desk, "1h", book.market.now - hours * HOUR)["applied"] == 0
+    book.settle()
+    for hours in range(4):
+        assert pm_core_tick(book.desk, "1h", book.market.now - hours * HOUR)["applied"] == 0
+    assert [s.kind for s in book.uow.log.read(head[0])] == ["order_filled", "position_closed", "position_status"]
+
+
+def test_an_order_is_not_filled_before_it_was_planned():
+    """Asked at an earlier time the market has no bar that opened since, so that paper leaves the order open."""
+    book = bought(broker=PaperBroker())
+    order, head = book.orders[0], book.uow.log.head
+    settle_orders(book.desk, order.planned_ts - HOUR)
+    assert (book.uow.log.head, book.orders) == (head, [order])
+    settle_orders(book.desk, order.planned_ts)
+    assert book.told("order_filled")[0].ts_event == order.planned_ts
+
+
+def test_a_message_dated_ahead_is_decided_when_it_was_heard():
+    """The decision and the position are of the time of the clock, whatever time the message gives itself."""
+    book = Book()
+    line = signal_line("ahead", "AUSDT", T0 + 1000 * HOUR)
+    assert ingest_signal(book.desk, line, T0).status == "accepted"
+    decision_maker(book.desk, T0)
+    assert [(s.ts_event, s.ts_recorded) for s in book.told("decision_lowcap", "position_status")] == [(T0, T0)] * 2
+    assert book.position().created_at == T0
+
+
+def test_the_system_walks_forwards_only():
+    """Asked to walk to a time that is over it has no moment to walk."""
+    book = Book()
+    system = System(book.desk, SimpleNamespace(start=T0, end=None, loaded_until=T0, load=lambda now: None))
+    assert list(system.moments(T0 - HOUR)) == []
+    assert list(system.moments(T0)) == []
+
+
+# ------------------------------------------------------------------ a mark that is missing
+
+
+def test_what_has_no_mark_counts_at_cost():
+    """Neither as nothing nor as a profit: the value of the book is cash plus cost, and what it may spend follows."""
+    book = bought()
+    book.settle()
+    cost, quantity = book.position().ledger.cost, book.position().ledger.quantity
+    book.market.hide("AUSDT", 1)
+    book.bar(AUSDT=("same", 110.0, "plain"))
+    view = book.desk.book_view(book.position(), book.market.now)
+    assert book.desk.nav(book.market.now) == book.cash + cost
+    assert (view.nav, view.open_cost_position, view.open_cost_total) == (book.cash + cost, cost, cost)
+    book.bar(AUSDT=("same", 110.0, "plain"))
+    assert book.desk.nav(book.market.now) == (book.cash + quantity * 110).quantize(D("0.000001"))
+
+
+def test_an_exit_needs_no_mark():
+    """What is held is sold though nobody can say what it is worth; the outcome is of the fill."""
+    book = bought()
+    book.settle()
+    book.market.hide("AUSDT", 1)
+    book.bar(AUSDT=("back", 99.0, "plain"))
+    book.settle()
+    assert book.position().trade_id == ""
+    assert book.told("position_closed")[0].payload.summary.pnl_usd == book.cash - CASH
+
+
+# ------------------------------------------------------------------ more allocated than there is
+
+
+def test_more_allocated_than_there_is_cash_buys_what_there_is_cash_for():
+    """Ten tokens want a fifth of the book each, at once: four get it, the fifth what is left above the reserve, and
+    says so; the others buy nothing, and cash never falls below the reserve less fees."""
+    tokens = tuple(f"T{number}USDT" for number in range(10))
+    dm = replace(RULES.dm, score_knots=((0.0, 20.0),))
+    rules = replace(RULES, dm=dm, sizes=SizeRules(s1=ALL_IN))
+    book = Book(rules=rules, tokens=tokens)
+    book.signal(*tokens)
+    book.bar(**dict.fromkeys(tokens, ("on", 100.0, "buy")))
+    assert [order.notional_usd for order in book.orders] == [D(20_000)] * 4 + [D(15_000)]
+    assert [s.payload.caps for s in book.told("pm_action")] == [()] * 4 + [("cash_reserve",)]
+    book.settle()
+    fees = sum(p.ledger.fees for p in book.uow.positions.values())
+    assert book.cash == D(5_000) - fees
+    book.bar(**dict.fromkeys(tokens, ("same", 100.0, "buy")))
+    assert book.orders == []
+
+
+def test_one_decision_over_the_whole_book_is_clamped():
+    """A base of 500 % is the largest allocation there is, and its token's cap holds whatever the allocation."""
+    dm = replace(RULES.dm, score_knots=((0.0, 500.0),))
+    rules = replace(RULES, dm=dm, sizes=SizeRules(s1=ALL_IN))
+    book = Book(rules=rules)
+    book.signal("AUSDT")
+    assert book.position().allocation_pct == RULES.dm.max_pct == 20.0
+    book.bar(AUSDT=("on", 100.0, "buy"))
+    assert book.orders[0].notional_usd == CASH * D("0.20")
+
+
+# ------------------------------------------------------------------ a token without bars
+
+
+def test_a_signal_for_a_token_without_bars_sleeps_until_there_are_bars():
+    """It is decided like any other; its position is dormant, is not ticked, reserves nothing, and wakes with its
+    bars."""
+    book = Book(tokens=("AUSDT", "NUSDT"), barless=("NUSDT",))
+    book.signal("NUSDT")
+    assert (book.position("NUSDT").status, len(book.uow.dead_letters)) == ("dormant", 0)
+    for _ in range(3):
+        book.market.bar("AUSDT", "on")
+        book.market.pass_hour()
+        assert pm_core_tick(book.desk, "1h", book.market.now)["read"] == 0
+        assert count_bars(book.desk, book.market.now)["applied"] == 0
+    assert (book.orders, book.desk.nav(book.market.now)) == ([], CASH)
+    book.market.barless = ()
+    assert count_bars(book.desk, book.market.now)["applied"] == 1
+    book.bar(NUSDT=("on", 100.0, "buy"))
+    assert [order.symbol for order in book.orders] == ["NUSDT"]
