@@ -191,6 +191,7 @@ class Fate:
         fee_bps: fee on what was filled.
         nonsense: answers that make no sense, given first, each once; names of `NONSENSE`.
         waits: how often it then says ``open``.
+        cut: the power fails when the order has ended, before anybody has heard of it.
     """
 
     status: str = "filled"
@@ -199,6 +200,11 @@ class Fate:
     fee_bps: int = 10
     nonsense: tuple[str, ...] = ()
     waits: int = 0
+    cut: bool = False
+
+
+class PowerCutError(BaseException):
+    """The machine is gone: nobody handles this."""
 
 
 @dataclass(frozen=True)
@@ -250,18 +256,24 @@ class ModelVenue:
     Attributes:
         market: where its prices come from.
         lot: smallest quantity it deals in.
+        least: worth of the smallest order it takes, USD.
         coming: fates of the next orders it has not seen yet; an order without one is filled at once.
         done: what it has really filled, by client id.
         told: client ids of the fills it has told the book of, in the order of telling.
-        repeats: how often it was asked about an order again whose end it had told before.
+        repeats: how often it was asked about an order again that had ended before.
+        odd: how often its answer made no sense.
+        too_small: client ids of orders it refused as too small for it.
     """
 
     market: ScriptedMarket
     lot: Decimal = GRAIN
+    least: Decimal = ZERO
     coming: deque[Fate] = field(default_factory=deque)
     done: dict[str, Done] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     repeats: int = 0
+    odd: int = 0
+    too_small: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.seen: dict[str, Order] = {}
@@ -277,12 +289,15 @@ class ModelVenue:
             return self._tell(ident, order, now)
         fate = self._fates.get(ident) or (self.coming.popleft() if self.coming else Fate())
         if fate.nonsense:
+            self.odd += 1
             self._fates[ident] = replace(fate, nonsense=fate.nonsense[1:])
             return NONSENSE[fate.nonsense[0]]
         if fate.waits:
             self._fates[ident] = replace(fate, waits=fate.waits - 1)
             return _nothing("open", now)
         self._ended[ident] = self._end(order, fate, now)
+        if fate.cut:
+            raise PowerCutError
         return self._tell(ident, order, now)
 
     def forget(self, told: Iterable[str]) -> None:
@@ -308,8 +323,11 @@ class ModelVenue:
             return _nothing(fate.status, now)
         mark = self.market.quote(order.symbol, order.planned_ts, now)
         price = ((D(repr(mark.price)) if mark else D(100)) * (1 + fate.drift)).quantize(D("0.01"), ROUND_HALF_EVEN)
-        wanted = order.quantity if order.notional_usd is None else order.notional_usd / price
-        quantity = ((wanted or ZERO) * fate.share / self.lot).to_integral_value(ROUND_DOWN) * self.lot
+        wanted = (order.quantity or ZERO) if order.notional_usd is None else order.notional_usd / price
+        if wanted * price < self.least:
+            self.too_small.add(order.client_id)
+            return replace(_nothing("rejected", now), too_small=True)
+        quantity = (wanted * fate.share / self.lot).to_integral_value(ROUND_DOWN) * self.lot
         if quantity <= 0:
             return _nothing("rejected", now)
         fee = (quantity * price * fate.fee_bps / 10_000).quantize(BILL, ROUND_CEILING)

@@ -89,7 +89,7 @@ def delivered(batches, check=None):
             resolver=TableResolver(TOKENS, RULES.dm.chains),
         )  # fmt: skip
         register_curators(desk, (ANN, BOB), NOW)
-        system = System(desk, SimpleNamespace(start=NOW), strict=True)
+        system = System(desk, SimpleNamespace(start=NOW, live=False), strict=True)
         receipts = [receipt for batch in batches for receipt in system.take(batch)]
         uow.commit()
         if check is not None:

@@ -177,21 +177,34 @@ def test_an_answer_that_sells_more_than_is_held_books_nothing():
 # ------------------------------------------------------------------ a partial fill, then silence
 
 
-def test_a_buy_that_filled_in_part_is_booked_in_part_and_then_over():
-    """Four tenths are held and paid for, nothing is reserved any more, and the entry is used: its rest is not bought
-    on a later bar."""
+def test_a_buy_that_filled_in_part_is_booked_in_part_and_its_rest_is_ordered_once_more():
+    """Four tenths are held and paid for, and nothing is reserved; on the next bar, the signal still there, the rest is
+    ordered, and what that leaves is given up: in all never more than was wanted first."""
     book = bought()
     wanted = book.orders[0].notional_usd
+    book.settle(Fate(share=D("0.4"), fee_bps=0))
+    assert book.position().ledger.invested == pytest.approx(wanted * D("0.4"), abs=D("0.001"))
+    assert book.cash == CASH - book.position().ledger.invested
+    assert (book.orders, book.position().planned, book.position().s1_used) == ([], None, True)
+    book.bar(AUSDT=("same", 100.0, "buy"))
+    assert [order.notional_usd for order in book.orders] == [wanted - book.position().ledger.invested]
+    book.settle(Fate(share=D("0.5"), fee_bps=0))
+    for _ in range(3):
+        book.bar(AUSDT=("same", 100.0, "buy"))
+        assert book.orders == []
+    assert book.position().ledger.invested == pytest.approx(wanted * D("0.7"), abs=D("0.001"))
+    assert [s.payload.partial for s in book.told("order_filled")] == [True, True]
+
+
+def test_a_buy_that_filled_in_part_and_whose_signal_is_gone_is_over():
+    """The entry is used; the rest is not bought on a later bar, whatever that looks like."""
+    book = bought()
     book.settle(Fate(share=D("0.4")))
     ledger = book.position().ledger
-    assert ledger.invested - ledger.fees == pytest.approx(wanted * D("0.4"), abs=D("0.001"))
-    assert book.cash == CASH - ledger.invested
-    assert (book.orders, book.position().planned, book.position().s1_used) == ([], None, True)
-    for _ in range(3):
-        book.settle()
+    book.bar()
+    for _ in range(2):
         book.bar(AUSDT=("same", 100.0, "buy"))
     assert (book.position().ledger, book.orders) == (ledger, [])
-    assert book.told("order_filled")[0].payload.partial
 
 
 def test_an_exit_that_filled_in_part_goes_on_bar_by_bar_until_nothing_is_left():
@@ -356,7 +369,7 @@ def test_a_message_dated_ahead_is_decided_when_it_was_heard():
 def test_the_system_walks_forwards_only():
     """Asked to walk to a time that is over it has no moment to walk."""
     book = Book()
-    system = System(book.desk, SimpleNamespace(start=T0, end=None, loaded_until=T0, load=lambda now: None))
+    system = System(book.desk, SimpleNamespace(start=T0, end=None, loaded_until=T0, live=False, load=lambda now: None))
     assert list(system.moments(T0 - HOUR)) == []
     assert list(system.moments(T0)) == []
 
