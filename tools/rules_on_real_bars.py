@@ -100,8 +100,7 @@ def reasons(*, windows: bool) -> tuple[str, ...]:
     wanted = {"blocks.append", "blocks", "failed"} if windows else {"refusals.append", "refusals", "Skip"}
     parts: list[ast.AST] = []
     for node in (node for tree in trees for node in ast.walk(tree)):
-        target = {ast.Call: "func", ast.AugAssign: "target", ast.keyword: "arg"}.get(type(node))
-        name = getattr(node, target) if target else None
+        name = getattr(node, {ast.Call: "func", ast.AugAssign: "target", ast.keyword: "arg"}.get(type(node), ""), None)
         if (ast.unparse(name) if isinstance(name, ast.AST) else name) in wanted:
             parts += [node, *(helpers[n.id] for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in helpers)]
     compared = {id(n) for tree in trees for c in ast.walk(tree) if isinstance(c, ast.Compare) for n in ast.walk(c)}
@@ -489,7 +488,8 @@ def orders(runs: Sequence[Run]) -> Section:
         for outcome in outcomes
     ]
     slipped = max((value for run in runs for value in run.seen["slippage"]), default=0.0)
-    text = f"By rule. The largest slippage of a fill was {slipped:.0f} bps; beyond 600 an order is rejected.\n\n"
+    most = bootstrap.paper_broker(runs[0].settings, {}).costs.max_slippage_bps
+    text = f"By rule. The largest slippage of a fill was {slipped:.0f} bps; beyond {most:.0f} an order is rejected.\n\n"
     return Section("What became of the orders", text + table(("set", "what became of it", *rules), rows, 2))
 
 

@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     """Whether what a partial fill left is ordered on the next bar while the signal still holds (trading.md 4.3)."""
     archive_days: float = Field(default=0.0, ge=0, le=36_500)
     """Days without a signal after which a flat position is archived; 0 is never."""
-    dm_coefficients: Literal["off", "on", "all"] = "off"
+    dm_coefficients: Literal["off", "on", "all"] = "on"
     """Coefficients folded from closed trades that multiply allocations: none, those of curator and market cap, or those
     of all dimensions, with the split over timeframes (trading.md 1.6)."""
     daily_loss_stop: _Share = 0.0

@@ -70,7 +70,7 @@ class DecisionRules:
     bars_threshold: int = 333
     max_hole_bars: int = 33
     test_mult: float = 1.0
-    coefficients: str = "off"
+    coefficients: str = "on"
 
     def __post_init__(self) -> None:
         if self.coefficients not in ("off", "on", "all"):

@@ -10,6 +10,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 from tests.scripted import HOUR, NONSENSE, T0, Fate, ModelVenue, ScriptedMarket, signal_line
 
 from edgebook.adapters.brokers.paper import PaperBroker
@@ -30,6 +31,8 @@ D = Decimal
 RULES = TradingRules(holdout=0.0, timeframes=("1h",), starting_cash_usd=D(100_000))
 CASH = RULES.starting_cash_usd
 ALL_IN = (1.0, 1.0, 1.0)
+#: What a system asks of its tape where no bar is walked.
+TAPE = SimpleNamespace(start=T0, end=None, loaded_until=T0, live=False, load=lambda now: None)
 
 
 class Book:
@@ -172,6 +175,23 @@ def test_an_answer_that_sells_more_than_is_held_books_nothing():
     with pytest.raises(TradingError, match="only"):
         fill(book.position(), book.orders[0], too_much, now=book.market.now)
     assert (book.position().ledger, book.cash) == (held, cash)
+
+
+def test_an_answer_that_makes_no_sense_keeps_no_other_order_back():
+    """At a venue each order is a transaction: the one that cannot be booked waits, with its reason in the dead letters,
+    and the one behind it is filled."""
+    book = Book(tokens=("AUSDT", "BUSDT"))
+    book.signal("AUSDT", "BUSDT")
+    book.bar(AUSDT=("on", 100.0, "buy"), BUSDT=("on", 100.0, "buy"))
+    first = book.orders[0]
+    book.venue.coming.append(Fate(nonsense=("price 0",)))
+    system = System(book.desk, TAPE, at_venue=True)
+    with capture_logs():
+        system.settle(book.market.now)
+    assert (book.orders, book.position("BUSDT").holding) == ([first], True)
+    assert [(x.stage, x.content) for x in book.uow.dead_letters.values()] == [("settle_orders", first.client_id)]
+    system.settle(book.market.now)
+    assert (book.orders, book.position("AUSDT").holding, len(book.venue.done)) == ([], True, 2)
 
 
 # ------------------------------------------------------------------ a partial fill, then silence
@@ -369,7 +389,7 @@ def test_a_message_dated_ahead_is_decided_when_it_was_heard():
 def test_the_system_walks_forwards_only():
     """Asked to walk to a time that is over it has no moment to walk."""
     book = Book()
-    system = System(book.desk, SimpleNamespace(start=T0, end=None, loaded_until=T0, live=False, load=lambda now: None))
+    system = System(book.desk, TAPE)
     assert list(system.moments(T0 - HOUR)) == []
     assert list(system.moments(T0)) == []
 
