@@ -206,8 +206,10 @@ def show_explained(found: Mapping[str, Json]) -> None:
     numbers = tree.add("numbers")
     for name, value in found["numbers"].items():
         numbers.add(f"{name}: {_flat(value)}")
-    for part in found["coefficients"]:
-        numbers.add(coefficient_text(part))
+    if found["coefficients"]:
+        own = numbers.add("coefficient_mult: the product of these, bounded, less what alloc_mult says already")
+        for part in found["coefficients"]:
+            own.add(coefficient_text(part))
     if not found["nudges"]:
         tree.add("no override matched: every number is its base value")
     for nudge in found["nudges"]:
