@@ -18,6 +18,7 @@ from edgebook.adapters.memory import MemoryStore
 from edgebook.desk import Desk
 from edgebook.domain.book import Ledger
 from edgebook.domain.errors import EdgebookError, InputError, StrandError, TradingError
+from edgebook.domain.ids import stable_id
 from edgebook.jobs import count_bars, decision_maker, ingest_signal, pm_core_tick, settle_orders
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import Execution
@@ -242,6 +243,22 @@ def test_an_exit_that_filled_in_part_goes_on_bar_by_bar_until_nothing_is_left():
     assert book.cash == CASH + closed[0].payload.summary.pnl_usd
 
 
+def test_an_emergency_exit_that_filled_in_part_is_tried_again_while_the_emergency_lasts():
+    """Half got out; on the next bar below the line the other half is ordered, and the trade stays open until S0."""
+    book = bought()
+    book.settle()
+    for _ in range(2):
+        book.bar(AUSDT=("on", 100.0, "plain"))
+    book.bar(AUSDT=("same", 94.0, "emergency"))
+    book.settle(Fate(share=D("0.5")))
+    rest = book.position().ledger.quantity
+    assert rest > 0
+    book.bar(AUSDT=("same", 94.0, "emergency"))
+    assert [(order.rule, order.quantity) for order in book.orders] == [(2, rest)]
+    book.settle()
+    assert (book.position().holding, book.position().trade_id != "", book.venue.hold("AUSDT")) == (False, True, 0)
+
+
 def sales(book):
     """Client ids of filled sales."""
     return [s.payload.client_id for s in book.told("order_filled") if s.payload.side == "sell"]
@@ -305,6 +322,7 @@ def test_the_log_takes_one_fill_per_order():
     book = bought()
     book.settle()
     told, head = book.told("order_filled")[0], book.uow.log.head
+    assert told.id == stable_id("order_filled", told.payload.client_id)
     before = (book.position(), book.cash)
     book.desk.record([replace(told, seq=0, hash="")])
     assert (book.uow.log.head, book.position(), book.cash) == (head, *before)
