@@ -135,14 +135,17 @@ def test_a_trade_holds_each_of_its_fills_once(script):
 @settings(max_examples=60)
 @given(bars)
 def test_bars_are_silent_unless_something_happened(script):
-    """A bar gives at most one action, unique ids, and no strand at all without a transition, a window's end or an
-    action."""
+    """A bar gives at most one action, unique ids, and no strand at all without a transition, a window's end, an action,
+    or the rest of a partial fill that lapses."""
     world, results = live(script)
     assert len({s.id for s in world.log}) == len(world.log)
     for result in results:
         kinds = [s.kind for s in result.strands]
         assert kinds.count("pm_action") <= 1
-        assert set(kinds) <= {"pm_action", "uptrend_stage_transition", "uptrend_buy_window", "uptrend_episode_summary"}
+        lapsed = [s for s in result.strands if s.kind == "position_status" and s.payload.reason == "completion_lapsed"]
+        assert kinds.count("position_status") == len(lapsed) <= 1
+        told = {"pm_action", "uptrend_stage_transition", "uptrend_buy_window", "uptrend_episode_summary"}
+        assert set(kinds) - {"position_status"} <= told
         assert (result.order is not None) == ("pm_action" in kinds)
 
 
