@@ -259,6 +259,21 @@ def test_an_emergency_exit_that_filled_in_part_is_tried_again_while_the_emergenc
     assert (book.position().holding, book.position().trade_id != "", book.venue.hold("AUSDT")) == (False, True, 0)
 
 
+@pytest.mark.parametrize(("share", "given_up"), [("0.007", True), ("1", False)], ids=["14 USD", "2,000 USD"])
+def test_what_the_venue_calls_too_little_to_sell_is_given_up_only_where_it_is_little(share, given_up):
+    """A rest that would be refused for ever is written off, and the trade closes; a whole position never is, whatever
+    the venue says: it is offered again on every bar."""
+    book = bought()
+    book.settle(Fate(share=D(share)))
+    book.venue.least = D(10_000)
+    book.bar(AUSDT=("back", 99.0, "plain"))
+    book.settle()
+    assert (book.position().trade_id == "", book.position().holding) == (given_up, not given_up)
+    book.bar()
+    assert [order.rule for order in book.orders] == ([] if given_up else [1])
+    assert book.cash == CASH + sum(done.cash for done in book.venue.done.values())
+
+
 def sales(book):
     """Client ids of filled sales."""
     return [s.payload.client_id for s in book.told("order_filled") if s.payload.side == "sell"]
