@@ -173,7 +173,7 @@ def test_an_answer_that_sells_more_than_is_held_books_nothing():
     book = leaving()
     held, cash = book.position().ledger, book.cash
     too_much = Execution("filled", held.quantity + D("0.000000001"), 99.0, D(0), 0.0, book.market.now)
-    with pytest.raises(TradingError, match="only"):
+    with pytest.raises(TradingError):
         fill(book.position(), book.orders[0], too_much, now=book.market.now)
     assert (book.position().ledger, book.cash) == (held, cash)
 
