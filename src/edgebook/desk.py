@@ -108,7 +108,7 @@ class Desk:
         self.history = ConfigHistory()
         self.orders: dict[str, Order] = {}
         self.attention: dict[str, set[str]] = {}
-        self._watched: dict[tuple[str, str], str] = {}
+        self._watched: dict[tuple[str, str], dict[str, None]] = {}
         self._holding: dict[str, None] = {}
         self._dormant: set[str] = set()
         self._addresses: dict[str, str] = {}
@@ -264,12 +264,10 @@ class Desk:
             symbols = {self.position(ident).symbol for ident in restless_ids}
             events = {symbol: events.get(symbol, 0) for symbol in sorted({*events, *symbols})}
         for symbol, bits in events.items():
-            ident = self._watched.get((symbol, timeframe))
-            if ident is None:
-                continue
-            position, memory = self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
-            if (restless_ids and ident in restless_ids) or awake(position, memory, bits, now, self.rules):
-                yield position, memory
+            for ident in tuple(self._watched.get((symbol, timeframe), ())):
+                position, memory = self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
+                if (restless_ids and ident in restless_ids) or awake(position, memory, bits, now, self.rules):
+                    yield position, memory
 
     def open_orders(self) -> list[Order]:
         """Open orders in the order they were planned."""
@@ -289,7 +287,8 @@ class Desk:
             if order.notional_usd is not None:
                 reserved += order.notional_usd
                 own += order.notional_usd if order.position_id == position.id else ZERO
-                token += order.notional_usd if order.symbol == position.symbol else ZERO
+                same = self.position(order.position_id).contract == position.contract
+                token += order.notional_usd if same else ZERO
         return BookView(
             nav=self._nav,
             free_cash=account.cash_usd - reserved,
@@ -378,7 +377,7 @@ class Desk:
 
     def _notice(self, position: Position) -> None:
         """Keep the indices true for one position."""
-        self._watched[position.symbol, position.timeframe] = position.id
+        self._watched.setdefault((position.symbol, position.timeframe), {})[position.id] = None
         group = self.attention.setdefault(position.timeframe, set())
         (group.add if restless(position) else group.discard)(position.id)
         self.trades.opened(position)

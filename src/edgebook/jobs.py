@@ -41,6 +41,13 @@ from edgebook.trading.tick import TickInput, tick
 Counts = dict[str, int]
 MICROS = 1_000_000
 ENTRY_MARGIN_BARS = 11
+#: What one signal or one position may fail with, without holding the others up: it goes to the dead letters.
+POISON = (EdgebookError, ArithmeticError, LookupError, TypeError, ValueError)
+
+
+def _known(error: Exception) -> EdgebookError:
+    """The error as one of ours, for the dead letters."""
+    return error if isinstance(error, EdgebookError) else TradingError(f"{type(error).__name__}: {error}")
 
 
 # ---- LIVE: signal -> decision -> position -> actions -> fills -> outcome
@@ -107,9 +114,8 @@ def decision_maker(desk: Desk, now: int) -> Counts:
             desk.snapshot(regime)
             desk.record(decided.strands)
             counts["applied"] += 1
-        except (EdgebookError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            known = error if isinstance(error, EdgebookError) else TradingError(f"{type(error).__name__}: {error}")
-            desk.bury(known, content=signal.id, stage="decision", now=now, correlation_id=signal.correlation_id)
+        except POISON as error:
+            desk.bury(_known(error), content=signal.id, stage="decision", now=now, correlation_id=signal.correlation_id)
             counts["failed"] += 1
         mark = signal.seq
     desk.uow.watermarks.put(Watermark("decision_maker", mark, now))
@@ -174,8 +180,8 @@ def pm_core_tick(desk: Desk, timeframe: str, now: int) -> Counts:
                 desk.record(result.strands)
             if result.close_reason:
                 _close(desk, position.id, result.close_reason, now, regime.snapshot_id)
-        except EdgebookError as error:
-            desk.bury(error, content=f"{position.id} at {now}", stage="pm_core_tick", now=now)
+        except POISON as error:
+            desk.bury(_known(error), content=f"{position.id} at {now}", stage="pm_core_tick", now=now)
             counts["failed"] += 1
             continue
         desk.uow.memory.put(result.memory)

@@ -32,7 +32,8 @@ LAPSED = "completion_lapsed"
 WRITTEN_OFF = "rest_written_off"
 
 _USD = Decimal("0.000001")
-_QTY = Decimal("0.000000001")
+#: Smallest part of a token the book counts.
+QUANTITY_GRAIN = Decimal("0.000000001")
 
 
 def position_id(chain: str, contract: str, timeframe: str, book: str) -> str:
@@ -71,13 +72,13 @@ def apply_buy(ledger: Ledger, quantity: Decimal, price: float, fee: Decimal) -> 
     _check(quantity, price, fee)
     paid = gross(quantity, price) + usd(fee)
     return Ledger(
-        quantity=ledger.quantity + quantity.quantize(_QTY),
+        quantity=ledger.quantity + quantity.quantize(QUANTITY_GRAIN),
         cost=ledger.cost + paid,
         invested=ledger.invested + paid,
         extracted=ledger.extracted,
         realised=ledger.realised,
         fees=ledger.fees + usd(fee),
-        bought=ledger.bought + quantity.quantize(_QTY),
+        bought=ledger.bought + quantity.quantize(QUANTITY_GRAIN),
     )
 
 
@@ -88,7 +89,7 @@ def apply_sell(ledger: Ledger, quantity: Decimal, price: float, fee: Decimal) ->
         TradingError: more is sold than held, or a number is impossible.
     """
     _check(quantity, price, fee)
-    sold = quantity.quantize(_QTY)
+    sold = quantity.quantize(QUANTITY_GRAIN)
     if sold > ledger.quantity:
         raise TradingError(f"cannot sell {sold}, only {ledger.quantity} are held", stage="ledger")
     proceeds = gross(sold, price) - usd(fee)

@@ -135,6 +135,13 @@ class RiskRules:
     per_token: Decimal = Decimal("0.20")
     participation: Decimal = Decimal("0.05")
 
+    def __post_init__(self) -> None:
+        for name in ("cash_reserve", "max_exposure", "per_token", "participation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TradingError(f"{name} must be a share from 0 to 1, was {getattr(self, name)}", stage="settings")
+        if self.min_notional_usd < 0:
+            raise TradingError(f"min_notional_usd must be 0 or more, was {self.min_notional_usd}", stage="settings")
+
 
 @dataclass(frozen=True, slots=True)
 class ProtectionRules:

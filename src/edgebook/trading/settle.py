@@ -16,8 +16,11 @@ from edgebook.domain.strands import OrderExpired, OrderFilled, OrderRejected, Pa
 from edgebook.market.bars import BarSeries
 from edgebook.trading.decision import status_strand
 from edgebook.trading.outcome import close_trade
-from edgebook.trading.position import WRITTEN_OFF, evolve, gross
+from edgebook.trading.position import QUANTITY_GRAIN, WRITTEN_OFF, evolve, gross
 from edgebook.trading.rules import WRITE_OFF_MOST_USD, TradingRules
+
+#: What rounding may add to a buy: a venue counts its money less finely than the book.
+_ROUNDING_USD = Decimal("0.01")
 
 
 class ExecutionLike(Protocol):
@@ -107,13 +110,14 @@ def fill(
         )
     if execution.status == "open":
         return Settled((), position, "")
-    payload = _result(order, execution)
+    at = min(max(execution.ts, order.planned_ts), now)  # a venue's clock may be off; a fill lies between plan and now
+    payload = _result(order, execution, at)
     filled = isinstance(payload, OrderFilled)
     trade_id = position.trade_id or (stable_id("trade", order.action_id) if filled else "")
     strand = Strand(
         id=stable_id(payload.kind, order.client_id),
         payload=payload,
-        ts_event=execution.ts if filled else now,
+        ts_event=at if filled else now,
         ts_recorded=now,
         module="pm",
         symbol=position.symbol,
@@ -140,8 +144,27 @@ def fill(
     return Settled(strands, after, (after.exit_reason or "attempt_over") if closes else "")
 
 
-def _result(order: Order, execution: ExecutionLike) -> Payload:
+def _refuse_impossible(order: Order, execution: ExecutionLike) -> None:
+    """A fill larger than its order, or of less than the book's grain, is no fill: it must not be booked.
+
+    Raises:
+        TradingError: names the order and what does not fit.
+    """
+    worth = gross(execution.quantity, execution.price)
+    if order.quantity is not None and execution.quantity > order.quantity:
+        said = f"{execution.quantity} tokens, more than the {order.quantity} it was for"
+    elif order.notional_usd is not None and worth > order.notional_usd + _ROUNDING_USD:
+        said = f"{worth} USD, more than the {order.notional_usd} it was for"
+    elif execution.quantity.quantize(QUANTITY_GRAIN) <= 0 or worth <= 0:
+        said = f"{execution.quantity} tokens at {execution.price}, less than the book can hold"
+    else:
+        return
+    raise TradingError(f"order {order.client_id} came back filled with {said}", stage="settle")
+
+
+def _result(order: Order, execution: ExecutionLike, at: int) -> Payload:
     if execution.status in ("filled", "partial"):
+        _refuse_impossible(order, execution)
         return OrderFilled(
             client_id=order.client_id,
             action_id=order.action_id,
@@ -153,7 +176,7 @@ def _result(order: Order, execution: ExecutionLike) -> Payload:
             fee_usd=execution.fee_usd,
             slippage_bps=execution.slippage_bps,
             partial=execution.status == "partial",
-            bar_ts_open=execution.ts,
+            bar_ts_open=at,
         )
     if execution.status == "rejected":
         return OrderRejected(order.client_id, order.action_id, order.side, order.decision_type, execution.reason)

@@ -118,7 +118,7 @@ def awake(position: Position, memory: PmMemory, events: int, now: int, rules: Tr
 def tick(t: TickInput) -> TickResult:
     """One bar of one position. The same input gives the same strands; a bar that was seen before gives none."""
     reading, position, memory = t.reading, t.position, t.memory or PmMemory(t.position.id)
-    if reading.ts <= memory.last_bar_ts or position.status not in LIVE:
+    if reading.ts <= max(memory.last_bar_ts, position.created_at) or position.status not in LIVE:
         return NOTHING
     arms = arms_of(position.attempt_id or _new_attempt(position, reading), t.rules.holdout)
     regime = leaning(t.regime, t.intent, t.exposure)

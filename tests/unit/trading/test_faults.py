@@ -25,7 +25,7 @@ from edgebook.ports import Execution
 from edgebook.runtime.settings import load_settings
 from edgebook.runtime.system import System
 from edgebook.trading.position import evolve, position_id
-from edgebook.trading.rules import PmRules, SizeRules, TradingRules, timeframe_splits
+from edgebook.trading.rules import PmRules, RiskRules, SizeRules, TradingRules, timeframe_splits
 from edgebook.trading.settle import fill
 
 D = Decimal
@@ -506,3 +506,79 @@ def test_a_signal_for_a_token_without_bars_sleeps_until_there_are_bars():
     assert count_bars(book.desk, book.market.now)["applied"] == 1
     book.bar(NUSDT=("on", 100.0, "buy"))
     assert [order.symbol for order in book.orders] == ["NUSDT"]
+
+
+# ------------------------------------------------------------------ what can never be
+
+
+@pytest.mark.parametrize("status", ["filled", "partial"])
+def test_a_buy_that_cost_more_than_was_ordered_is_not_booked(status):
+    """5,000 tokens for an order of 2,000 USD cannot be: refused by name, and the book is as it was."""
+    book = bought()
+    order = book.orders[0]
+    much = Execution(status, D(5_000), 100.0, D(0), 0.0, book.market.now)
+    with pytest.raises(TradingError, match="more than"):
+        fill(book.position(), order, much, now=book.market.now)
+
+
+@pytest.mark.parametrize("hours", [-1000, -1, 1, 1000])
+def test_a_fill_is_of_the_time_between_plan_and_now(hours):
+    """A venue whose clock is off: the fill is booked, at the nearest time that can be."""
+    book = bought()
+    order = book.orders[0]
+    book.market.now += HOUR
+    odd = Execution("filled", D(5), 100.0, D(0), 0.0, book.market.now + hours * HOUR)
+    (told,) = fill(book.position(), order, odd, now=book.market.now).strands
+    assert order.planned_ts <= told.ts_event <= book.market.now
+
+
+@pytest.mark.parametrize(("quantity", "price"), [("0.0000000001", 100.0), ("0.000000001", 0.00001)])
+def test_a_fill_that_is_worth_nothing_books_nothing(quantity, price):
+    """Less than the book's grain is no fill: no trade is opened that could never be closed."""
+    book = bought()
+    dust = Execution("partial", D(quantity), price, D(0), 0.0, book.market.now)
+    with pytest.raises(TradingError):
+        fill(book.position(), book.orders[0], dust, now=book.market.now)
+
+
+def test_one_position_that_cannot_be_ticked_keeps_none_of_the_others_back():
+    """Whatever is wrong with it goes to the dead letters."""
+    book = Book(tokens=("AUSDT", "BUSDT"))
+    book.signal("AUSDT", "BUSDT")
+    book.bar(AUSDT=("on", 100.0, "buy"), BUSDT=("on", 100.0, "buy"))
+    book.settle()
+    broken = book.position()
+    book.uow.positions.put(replace(broken, ledger=Ledger(), actions=broken.actions))
+    book.bar(AUSDT=("back", 99.0, "plain"), BUSDT=("back", 99.0, "plain"))
+    assert [order.symbol for order in book.orders] == ["BUSDT"]
+
+
+def test_a_position_is_not_traded_on_a_bar_from_before_it_was_there():
+    """The clock goes back two hours after the signal came: the bar of then is nobody's business."""
+    book = Book()
+    book.bar(AUSDT=("on", 100.0, "buy"))
+    book.bar(AUSDT=("same", 120.0, "plain"))
+    book.signal("AUSDT")
+    assert pm_core_tick(book.desk, "1h", book.market.now - HOUR)["applied"] == 0
+    assert book.orders == []
+
+
+def test_two_tokens_of_one_symbol_are_both_traded():
+    """Two contracts under one symbol: the first is held, the second is signalled; the first is still sold."""
+    book = Book()
+    book.signal("AUSDT")
+    book.bar(AUSDT=("on", 100.0, "buy"))
+    book.settle()
+    line = signal_line(
+        "other", "AUSDT", book.market.now, token={"symbol": "AUSDT", "contract": "0xother", "chain": "exchange"}
+    )
+    assert ingest_signal(book.desk, line, book.market.now).status == "accepted"
+    decision_maker(book.desk, book.market.now)
+    book.bar(AUSDT=("back", 95.0, "plain"))
+    assert [order.rule for order in book.orders] == [1]
+
+
+def test_a_negative_reserve_is_refused():
+    """Else more could be spent than there is."""
+    with pytest.raises(EdgebookError):
+        RiskRules(cash_reserve=D("-0.5"))

@@ -57,7 +57,7 @@ def test_the_first_fill_opens_the_trade(w, world):
     """Trade id, entry price, ATR and config version are those of the first fill; a second report is refused."""
     world.s1_buy(atr=1.5)
     order = world.order
-    report = w.Report("filled", D(30), 101.0, D("0.3"), world.now, slippage_bps=100.0)
+    report = w.Report("filled", D(29), 101.0, D("0.3"), world.now, slippage_bps=100.0)
     settled = fill(world.position, order, report, now=world.now, config_version=7)
     p = settled.position
     assert (p.entry_price, p.entry_atr, p.pinned_config, p.entry_ts, p.status) == (101.0, 1.5, 7, world.now, "active")
