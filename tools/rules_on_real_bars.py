@@ -488,7 +488,8 @@ def orders(runs: Sequence[Run]) -> Section:
         for outcome in outcomes
     ]
     slipped = max((value for run in runs for value in run.seen["slippage"]), default=0.0)
-    most = bootstrap.paper_broker(runs[0].settings, {}).costs.max_slippage_bps
+    chosen = runs[0].settings
+    most = bootstrap.paper_broker(chosen, {}, bootstrap.trading_rules(chosen, ())).costs.max_slippage_bps
     text = f"By rule. The largest slippage of a fill was {slipped:.0f} bps; beyond {most:.0f} an order is rejected.\n\n"
     return Section("What became of the orders", text + table(("set", "what became of it", *rules), rows, 2))
 

@@ -30,8 +30,8 @@ from edgebook.learning.lessons import Built, build_lessons, due
 from edgebook.learning.materialize import materialize
 from edgebook.learning.tuning import build_tuning, tuning_due
 from edgebook.trading.curators import registration_strand
-from edgebook.trading.decision import awake_strand, decide, signal_cap_class
-from edgebook.trading.lifecycle import retire, turn
+from edgebook.trading.decision import decide, signal_cap_class
+from edgebook.trading.lifecycle import awake_strand, retire, turn
 from edgebook.trading.outcome import HINDSIGHT_BARS, NEAR_ENTRY_BARS, hindsight
 from edgebook.trading.protections import review, switch
 from edgebook.trading.settle import closure, fill

@@ -120,7 +120,7 @@ def test_by_default_nothing_is_archived(flow):
 # ------------------------------------------------------------------ partial fills
 
 
-def thin(settings, tokens):
+def thin(settings, tokens, rules):
     """A paper broker whose venue takes a fiftieth of what the limits allow: nearly every order fills in part."""
     return PaperBroker(PaperCosts(symbols={s: t.chain for s, t in tokens.items()}, participation=0.001))
 

@@ -132,11 +132,12 @@ def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules
     )
 
 
-def paper_broker(settings: Settings, tokens: Mapping[str, TokenInfo]) -> PaperBroker:
-    """The paper broker of these settings; costs follow each token's chain."""
+def paper_broker(settings: Settings, tokens: Mapping[str, TokenInfo], rules: TradingRules) -> PaperBroker:
+    """The paper broker of these settings; costs follow each token's chain, the share of a bar it fills the rules."""
     return PaperBroker(
         PaperCosts(
             symbols={symbol: token.chain for symbol, token in tokens.items()},
+            participation=float(rules.risk.participation),
             fill_on=settings.fill_on,
             failure_probability=settings.failure_probability,
         )
@@ -188,7 +189,7 @@ def system(
         desk = Desk(
             uow,
             tape,
-            broker or paper_broker(settings, tape.tokens),
+            broker or paper_broker(settings, tape.tokens, rules),
             tape.tokens,
             rules,
             LearningConfig(),

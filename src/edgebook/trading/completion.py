@@ -12,7 +12,7 @@ from typing import cast
 from edgebook.domain.book import Pending, Position
 from edgebook.domain.pattern import ActionCategory, Pattern
 from edgebook.domain.reading import MarketReading
-from edgebook.domain.strands import PositionStatus, Strand, TradeAction
+from edgebook.domain.strands import Strand, TradeAction
 from edgebook.domain.timeframe import micros
 from edgebook.trading.actions import (
     PlannedAction,
@@ -29,6 +29,7 @@ from edgebook.trading.plan import Size
 from edgebook.trading.position import LAPSED, gross
 from edgebook.trading.risk import limit_buy, usd_remaining
 from edgebook.trading.rules import PmRules
+from edgebook.trading.status import status_payload
 
 
 def plan_bar(s: Situation) -> PlannedAction | Skip:
@@ -73,10 +74,7 @@ def lapse(position: Position, envelope: Envelope) -> tuple[Strand, ...]:
     """The strand that gives up what a partial fill left; none where nothing was."""
     if position.pending is None:
         return ()
-    payload = PositionStatus(
-        position.status, position.status, LAPSED, position.chain, position.contract, position.book,
-        position.decision_id, position.pending_decision_id, position.allocation_pct, position.cap_class,
-    )  # fmt: skip
+    payload = status_payload(position, position.status, LAPSED)
     return (envelope.strand(payload, position.id, position.pending.action.strand_id, LAPSED),)
 
 

@@ -16,7 +16,7 @@ from edgebook.domain.ids import hash_share, stable_id
 from edgebook.domain.pattern import DM_ALLOCATION
 from edgebook.domain.regime import Regime
 from edgebook.domain.scope import DM_SCHEMA, ScopeItems, ScopeValue, make_scope
-from edgebook.domain.strands import DecisionLowcap, GateResult, PositionStatus, SocialLowcap, Strand
+from edgebook.domain.strands import DecisionLowcap, GateResult, SocialLowcap, Strand
 from edgebook.market.composite import cap_class
 from edgebook.overrides.combine import Applied, apply_allocation_overrides
 from edgebook.overrides.history import ConfigHistory
@@ -24,6 +24,7 @@ from edgebook.trading.coefficients import NEUTRAL, Lookup, Weighing, beside, no_
 from edgebook.trading.position import position_id
 from edgebook.trading.rules import BUY_INTENTS, COEFFICIENTS, DecisionRules, TradingRules, interpolate, timeframe_splits
 from edgebook.trading.signals import message_order
+from edgebook.trading.status import status_strand
 
 MARKET_CAPS = (
     (5e5, "<500k"), (1e6, "500k-1m"), (2e6, "1m-2m"), (5e6, "2m-5m"), (1e7, "5m-10m"), (5e7, "10m-50m"),
@@ -426,74 +427,3 @@ def _hand_over(
     if position.trade_id:
         return status_strand(position, status=position.status, reason="decision_waits", cause=cause, pending_id=row.id)
     return status_strand(position, status=position.status, reason="decided_again", cause=cause, decision=row)
-
-
-def status_strand(
-    position: Position,
-    *,
-    status: str,
-    reason: str,
-    cause: Strand,
-    decision: Decision | None = None,
-    pending_id: str = "",
-) -> Strand:
-    """The ``position_status`` strand that gives ``position`` a status and, with ``decision``, that decision.
-
-    Args:
-        cause: the strand it follows from; gives time, packet, config version and the rest of its id.
-        decision: decision taken up now (its allocation and cap class come with it); None keeps the present one.
-        pending_id: decision that waits for this position to close; "" for none.
-    """
-    share = (
-        decision.allocation_pct * decision.timeframe_splits[position.timeframe] if decision else position.allocation_pct
-    )
-    payload = PositionStatus(
-        status=status,
-        previous=position.status,
-        reason=reason,
-        chain=position.chain,
-        contract=position.contract,
-        book=position.book,
-        decision_id=decision.id if decision else position.decision_id,
-        pending_decision_id=pending_id,
-        allocation_pct=share,
-        cap_class=decision.cap_class if decision else position.cap_class,
-    )
-    return Strand(
-        id=stable_id("position_status", position.id, cause.id, reason),
-        payload=payload,
-        ts_event=cause.ts_event,
-        ts_recorded=cause.ts_recorded,
-        module="pm",
-        symbol=position.symbol,
-        timeframe=position.timeframe,
-        position_id=position.id,
-        correlation_id=cause.correlation_id,
-        causation_id=cause.id,
-        config_version=cause.config_version,
-        tags=("position_status", status),
-    )
-
-
-def awake_strand(
-    position: Position, bars: int, now: int, rules: TradingRules, correlation_id: str = ""
-) -> Strand | None:
-    """The strand that wakes a dormant position once it has ``bars_threshold`` closed bars; None while it sleeps on."""
-    if position.status != "dormant" or bars < rules.dm.bars_threshold:
-        return None
-    payload = PositionStatus(
-        "watchlist", "dormant", "enough_bars", position.chain, position.contract, position.book, position.decision_id,
-        position.pending_decision_id, position.allocation_pct, position.cap_class,
-    )  # fmt: skip
-    return Strand(
-        id=stable_id("position_status", position.id, now, "enough_bars"),
-        payload=payload,
-        ts_event=now,
-        ts_recorded=now,
-        module="pm",
-        symbol=position.symbol,
-        timeframe=position.timeframe,
-        position_id=position.id,
-        correlation_id=correlation_id,
-        tags=("position_status", "watchlist"),
-    )

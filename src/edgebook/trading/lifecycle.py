@@ -1,4 +1,4 @@
-"""Pausing, resuming and archiving positions, by an operator or for want of signals (trading.md 2).
+"""Waking, pausing, resuming and archiving positions: by bars, by an operator, or for want of signals (trading.md 2).
 
 | to | from | means |
 |---|---|---|
@@ -12,12 +12,22 @@ from __future__ import annotations
 
 from edgebook.domain.book import Decision, Position, TokenIntents
 from edgebook.domain.errors import InputError
-from edgebook.domain.ids import stable_id
-from edgebook.domain.strands import PositionStatus, Strand
+from edgebook.domain.strands import Strand
 from edgebook.trading.rules import TradingRules
+from edgebook.trading.status import status_of_its_own, status_payload
 
 WISHES = ("pause", "resume", "archive")
 _PAUSABLE = ("watchlist", "active", "closing")
+
+
+def awake_strand(
+    position: Position, bars: int, now: int, rules: TradingRules, correlation_id: str = ""
+) -> Strand | None:
+    """The strand that wakes a dormant position once it has ``bars_threshold`` closed bars; None while it sleeps on."""
+    if position.status != "dormant" or bars < rules.dm.bars_threshold:
+        return None
+    payload = status_payload(position, "watchlist", "enough_bars")
+    return status_of_its_own(position, payload, now, "enough_bars", now=now, correlation_id=correlation_id)
 
 
 def turn(position: Position, wish: str, *, bars: int, now: int, rules: TradingRules, signal_id: str) -> Strand | None:
@@ -82,21 +92,13 @@ def _resumed(position: Position, bars: int, rules: TradingRules) -> str:
 
 
 def _strand(position: Position, status: str, reason: str, now: int, signal_id: str) -> Strand:
-    payload = PositionStatus(
-        status, position.status, reason, position.chain, position.contract, position.book, position.decision_id,
-        position.pending_decision_id, position.allocation_pct, position.cap_class,
-    )  # fmt: skip
-    return Strand(
-        id=stable_id("position_status", position.id, status, position.last_seq),
-        payload=payload,
-        ts_event=now,
-        ts_recorded=now,
-        module="pm",
-        symbol=position.symbol,
-        timeframe=position.timeframe,
-        position_id=position.id,
-        trade_id=position.trade_id,
+    return status_of_its_own(
+        position,
+        status_payload(position, status, reason),
+        status,
+        position.last_seq,
+        now=now,
         correlation_id=signal_id,
         causation_id=position.decision_id,
-        tags=("position_status", status),
+        trade_id=position.trade_id,
     )

@@ -14,10 +14,10 @@ from edgebook.domain.ids import stable_id
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.strands import OrderExpired, OrderFilled, OrderRejected, Payload, PositionClosed, Strand
 from edgebook.market.bars import BarSeries
-from edgebook.trading.decision import status_strand
 from edgebook.trading.outcome import close_trade
 from edgebook.trading.position import QUANTITY_GRAIN, WRITTEN_OFF, evolve, gross
 from edgebook.trading.rules import WRITE_OFF_MOST_USD, TradingRules
+from edgebook.trading.status import status_strand
 
 #: What rounding may add to a buy: a venue counts its money less finely than the book.
 _ROUNDING_USD = Decimal("0.01")

@@ -13,7 +13,6 @@ import pytest
 from tests.flow import world
 
 from edgebook.adapters.feeds.sim import SimSource
-from edgebook.cli import main
 from edgebook.domain.decay import DAY
 
 HOUR_MS = 3_600_000
@@ -22,24 +21,6 @@ REPORT = {
     "strands", "stats_rows", "lessons", "overrides", "nudged", "flags_changed", "dead_letters", "log_head",
     "config_version",
 }  # fmt: skip
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
-    """Runs a command line in a directory of its own; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["edgebook", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from contextlib import contextmanager
 
 import pytest
 
-from edgebook.cli import main
 from edgebook.runtime import ingress
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
-    """Runs ``edgebook kill-switch`` in a directory of its own; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["edgebook", "kill-switch", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def switch(cli):
+    """Runs ``edgebook kill-switch``."""
+    return lambda *arguments: cli("kill-switch", *arguments)
 
 
 @contextmanager
@@ -57,9 +43,9 @@ BOOK = {"reason": "kill_switch", "scope": "book", "since": "2024-01-01 06:00:00"
 DAY = {"reason": "daily_loss", "scope": "book", "since": "2024-01-01 06:00:00", "until": "2024-01-02 00:00:00"}
 
 
-def test_without_a_running_system_it_says_so_in_one_line(cli):
+def test_without_a_running_system_it_says_so_in_one_line(switch):
     """Exit code 2, nothing on stdout."""
-    code, out, err = cli("on")
+    code, out, err = switch("on")
 
     assert (code, out) == (2, "")
     assert len(err.strip().splitlines()) == 1
@@ -73,20 +59,20 @@ def test_without_a_running_system_it_says_so_in_one_line(cli):
         (("on", "--channel", "sizes"), "channel 'sizes' is none of dm, strength, tuning"),
     ],
 )
-def test_what_it_does_not_know_is_refused_in_one_line(cli, arguments, named):
+def test_what_it_does_not_know_is_refused_in_one_line(switch, arguments, named):
     """Exit code 2 before anything is posted."""
     with answering(URL, True) as asked:
-        code, out, err = cli(*arguments)
+        code, out, err = switch(*arguments)
 
     assert (code, out, asked) == (2, "", [])
     assert named in err
     assert len(err.strip().splitlines()) == 1
 
 
-def test_on_and_off_are_posted_and_told(cli):
+def test_on_and_off_are_posted_and_told(switch):
     """The scope of the book; what is in force still is named, with its end."""
     with answering(URL, True, (BOOK,)) as asked:
-        code, out, err = cli("on")
+        code, out, err = switch("on")
         assert (code, err, asked) == (0, "", [("book", True)])
     assert out.splitlines() == [
         "kill switch on: no new buys; exits, trims and emergency exits go on",
@@ -94,7 +80,7 @@ def test_on_and_off_are_posted_and_told(cli):
     ]
 
     with answering(URL, True, (DAY,)) as asked:
-        code, out, _ = cli("off")
+        code, out, _ = switch("off")
         assert (code, asked) == (0, [("book", False)])
     assert out.splitlines() == [
         "kill switch off: it no longer stops buys",
@@ -102,18 +88,18 @@ def test_on_and_off_are_posted_and_told(cli):
     ]
 
 
-def test_a_channel_has_its_own_scope(cli):
+def test_a_channel_has_its_own_scope(switch):
     """Its overrides are neutral; turned again it says that it was so already."""
     with answering(URL, False) as asked:
-        code, out, _ = cli("on", "--channel", "tuning")
+        code, out, _ = switch("on", "--channel", "tuning")
         assert (code, asked) == (0, [("channel|tuning", True)])
     assert out == "kill switch on for channel tuning: its overrides are neutral (it was so already)\n"
 
 
-def test_json_has_the_same_facts(cli):
+def test_json_has_the_same_facts(switch):
     """One object: state, channel, whether it changed, what is in force."""
     with answering(URL, True, (BOOK,)):
-        code, out, _ = cli("on", "--json")
+        code, out, _ = switch("on", "--json")
 
     assert code == 0
     assert json.loads(out) == {"kill_switch": "on", "channel": "", "changed": True, "in_force": [BOOK]}

@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 from tests.flow import world
 
-from edgebook.cli import main
 from edgebook.engine import columns as engine_columns
 from edgebook.runtime import market as runtime_market
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
-    """Runs a command line in a directory of its own; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["edgebook", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

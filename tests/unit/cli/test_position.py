@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from contextlib import contextmanager
 
 import pytest
 
-from edgebook.cli import main
 from edgebook.runtime import ingress
 
 URL = "sqlite:///edgebook.db"
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
-    """Runs ``edgebook position`` in a directory of its own; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["edgebook", "position", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def position(cli):
+    """Runs ``edgebook position``."""
+    return lambda *arguments: cli("position", *arguments)
 
 
 @contextmanager
@@ -56,31 +42,31 @@ def answering(**answer):
 
 
 @pytest.mark.parametrize("wish", ["pause", "resume", "archive"])
-def test_a_wish_reaches_the_running_system_and_its_answer_is_printed(cli, wish):
+def test_a_wish_reaches_the_running_system_and_its_answer_is_printed(position, wish):
     """One line for people; JSON on request."""
     with answering(changed=True, status="paused") as asked:
-        assert cli(wish, "p-1") == (0, "position p-1: paused\n", "")
-        code, out, _ = cli(wish, "p-1", "--json")
+        assert position(wish, "p-1") == (0, "position p-1: paused\n", "")
+        code, out, _ = position(wish, "p-1", "--json")
     assert asked == [(wish, "p-1")] * 2
     assert (code, json.loads(out)) == (0, {"position": "p-1", "changed": True, "status": "paused"})
 
 
-def test_what_was_so_already_is_said(cli):
+def test_what_was_so_already_is_said(position):
     """No error: it stands as wished."""
     with answering(changed=False, status="archived"):
-        assert cli("archive", "p-1") == (0, "position p-1: archived (it was so already)\n", "")
+        assert position("archive", "p-1") == (0, "position p-1: archived (it was so already)\n", "")
 
 
-def test_refusals_are_one_line_and_exit_2(cli):
+def test_refusals_are_one_line_and_exit_2(position):
     """No system, no such wish, and a reason of the system's own."""
-    code, out, err = cli("pause", "p-1")
+    code, out, err = position("pause", "p-1")
     assert (code, out) == (2, "")
     assert "no running system" in err
     with answering(refused="position p-1 has a trade open") as asked:
-        code, out, err = cli("archive", "p-1")
+        code, out, err = position("archive", "p-1")
         assert (code, out) == (2, "")
         assert "has a trade open" in err
-        code, _, err = cli("sell", "p-1")
+        code, _, err = position("sell", "p-1")
         assert code == 2
         assert "position takes pause, resume, archive" in err
     assert asked == [("archive", "p-1")]

@@ -14,7 +14,8 @@ from edgebook.domain.pattern import DM_ALLOCATION
 from edgebook.domain.scope import DM_SCHEMA, PM_SCHEMA
 from edgebook.overrides.history import ConfigHistory
 from edgebook.overrides.record import Override, dump_documents
-from edgebook.trading.decision import allocation, awake_strand, bucket, decide
+from edgebook.trading.decision import allocation, bucket, decide
+from edgebook.trading.lifecycle import awake_strand
 from edgebook.trading.position import evolve
 from edgebook.trading.rules import DecisionRules, TradingRules, timeframe_splits
 
