@@ -1,7 +1,8 @@
-"""The engine live: one bar in, one reading out, for as long as the bars come.
+"""The engine one bar at a time: a bar in, a reading out, for programs that hand bars over themselves.
 
-The same compiled step as `edgebook.engine.columns.advance`, on buffers that are changed in place, so that a bar costs
-microseconds and a position about a quarter of a megabyte. `EngineStream.memory` is a value to store or to go back to.
+The same compiled step as `edgebook.engine.columns.advance`, which the running system calls for all bars that have just
+closed; here on buffers that are changed in place, so that a bar costs microseconds and a position about a quarter of a
+megabyte. `EngineStream.memory` is a value to store or to go back to.
 """
 
 from __future__ import annotations

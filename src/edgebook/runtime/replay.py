@@ -23,6 +23,7 @@ from edgebook.trading.rules import TradingRules
 
 TABLES = (
     "positions",
+    "orders",
     "trades",
     "decisions",
     "curators",
