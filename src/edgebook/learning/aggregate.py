@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from edgebook.domain.errors import LearningError, StrandError
 from edgebook.domain.evidence import FamilyFit, Observation, StatRow, family_key
+from edgebook.domain.pattern import EPISODE_PATTERN
+from edgebook.domain.shadow import ShadowOutcome, ShadowsClosed
 from edgebook.domain.strands import EpisodeSummary, PositionClosed, Strand
 from edgebook.domain.values import maker
 from edgebook.learning.config import DEFAULT, LearningConfig
@@ -28,6 +30,7 @@ from edgebook.learning.episodes import (
     window_evidence,
 )
 from edgebook.learning.lattice import Slice, canonical, row_keys
+from edgebook.learning.margins import add_worth, worth_of
 from edgebook.learning.observe import dm_observation, pm_observations
 
 Lookup = Callable[[str], StatRow | None]
@@ -111,6 +114,10 @@ class _Fold:
             self._episodes.add(strand.id)
             self._episode(strand, payload)
             return True
+        if isinstance(payload, ShadowsClosed) and strand.id not in self._episodes:
+            self._episodes.add(strand.id)
+            self._shadows(strand, payload)
+            return True
         return False
 
     def observation(self, key: str) -> Observation | None:
@@ -184,23 +191,39 @@ class _Fold:
                 shared[which] = summed([item for i in which for item in evidence[i]])
             past = changed[key][1] if key in changed else self._tuning(key)
             changed[key] = (part, add_evidence(past, kind, shared[which], episode.ended_at))
+        pattern = episode.pattern_key, episode.action_category
         for key, (part, tuning) in changed.items():
-            self._put(key, part, episode, module, tuning)
+            self._put(key, part, pattern, module, tuning)
+
+    def _shadows(self, strand: Strand, closed: ShadowsClosed) -> None:
+        """What an attempt's chances were worth goes into the margin bands of every slice each was seen in."""
+        for kind, pattern in EPISODE_PATTERN.items():
+            family = family_key("pm", *pattern)
+            per_slice: dict[str, tuple[Slice, list[ShadowOutcome]]] = {}
+            for outcome in closed.windows:
+                if outcome.episode_type == kind:
+                    items = canonical("pm", outcome.scope)
+                    for key, part in row_keys(family, "pm", items, self._config.tuning_depth_dims):
+                        per_slice.setdefault(key, (part, []))[1].append(outcome)
+            if per_slice:
+                self._family(family)
+            for key, (part, outcomes) in per_slice.items():
+                worth = worth_of(outcomes, kind, strand.timeframe)
+                self._put(key, part, pattern, "pm", add_worth(self._tuning(key), kind, worth, strand.ts_event))
 
     def _tuning(self, key: str) -> Mapping[str, Any]:
         row = self.stats.get(key) or self._stat(key)
         tuning: Mapping[str, Any] = row.stats.get("tuning", {}) if row else {}
         return tuning
 
-    def _put(self, key: str, part: Slice, episode: EpisodeSummary, module: str, tuning: dict[str, Any]) -> None:
+    def _put(self, key: str, part: Slice, pattern: tuple[str, str], module: str, tuning: dict[str, Any]) -> None:
         row = self.stats.get(key) or self._stat(key)
         stats = dict(row.stats if row else _EMPTY)
         stats["tuning"] = tuning
         created = row.created_at if row else self._now
         self.stats[key] = _stat_row(
             module,
-            episode.pattern_key,
-            episode.action_category,
+            *pattern,
             part.mask,
             part.hash,
             part.values,

@@ -68,6 +68,9 @@ class LearningConfig:
     tuning_design_effect: float = 2.0
     tuning_alpha: float = 0.10
     tuning_boundary_votes: float = 10.0
+    tuning_method: str = "marginal"
+    marginal_min_flipped: int = 10
+    marginal_sd_r: float = 1.2
     payoff_pseudo_windows: float = 10.0
     payoff_prior_win_r: float = 2.0
     payoff_prior_loss_r: float = 1.0

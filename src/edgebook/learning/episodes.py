@@ -79,7 +79,7 @@ def window_evidence(window: WindowOutcome, episode_type: str, config: LearningCo
 
 def add_outcome(tuning: Mapping[str, Any], episode_type: str, outcome: str, ended_at: int) -> dict[str, Any]:
     """``tuning`` with one more episode of ``outcome``."""
-    block = _block(tuning, episode_type)
+    block = block_of(tuning, episode_type)
     outcomes = dict(block["outcomes"])
     outcomes[outcome] = outcomes.get(outcome, 0) + 1
     last = max(block["last_ts"], ended_at)
@@ -91,7 +91,7 @@ def add_payoff(tuning: Mapping[str, Any], episode_type: str, windows: tuple[Wind
     known = [w for w in windows if w.entered and w.rr is not None and w.outcome in ("success", "failure")]
     if not known:
         return tuning
-    block = _block(tuning, episode_type)
+    block = block_of(tuning, episode_type)
     payoff = {side: list(pair) for side, pair in block["payoff"].items()}
     for window in known:
         pair = payoff["win" if window.outcome == "success" else "loss"]
@@ -148,15 +148,16 @@ def add_evidence(tuning: Mapping[str, Any], episode_type: str, found: Sequence[S
 
     Nothing of ``tuning`` is changed in place: parts that stay the same are shared with the result.
     """
-    block = _block(tuning, episode_type)
+    block = block_of(tuning, episode_type)
     levers = dict(block["levers"])
     touched: set[str] = set()
     for item in found:
-        lever = levers.get(item.lever, _NO_LEVER)
+        lever = {**NO_LEVER, **levers.get(item.lever, {})}
         by_outcome = lever["by_outcome"] if item.lever in touched else dict(lever["by_outcome"])
         touched.add(item.lever)
         by_outcome[item.outcome] = _with_sums(by_outcome.get(item.outcome, _NO_SIDE), item)
         levers[item.lever] = {
+            **lever,
             "sum_delta": lever["sum_delta"] + item.delta,
             "sum_severity": lever["sum_severity"] + item.severity,
             "sum_confidence": lever["sum_confidence"] + item.confidence,
@@ -167,7 +168,7 @@ def add_evidence(tuning: Mapping[str, Any], episode_type: str, found: Sequence[S
     return {**tuning, episode_type: {**block, "levers": levers, "last_ts": last}}
 
 
-_NO_LEVER: Mapping[str, Any] = {
+NO_LEVER: Mapping[str, Any] = {
     "sum_delta": 0.0,
     "sum_severity": 0.0,
     "sum_confidence": 0.0,
@@ -210,7 +211,8 @@ def _with_sums(side: Mapping[str, Any], item: Sums) -> dict[str, Any]:
     }
 
 
-def _block(tuning: Mapping[str, Any], episode_type: str) -> Mapping[str, Any]:
+def block_of(tuning: Mapping[str, Any], episode_type: str) -> Mapping[str, Any]:
+    """The part of ``tuning`` for one episode type, an empty one if there is none yet."""
     found: Mapping[str, Any] | None = tuning.get(episode_type)
     if found is not None:
         return found

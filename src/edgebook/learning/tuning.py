@@ -24,9 +24,13 @@ from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope
 from edgebook.domain.values import replace
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.lessons import Built, lesson_id
+from edgebook.learning.marginal import marginal_shifts
+from edgebook.learning.verdict import Score, stands
 
 _NOTHING: Mapping[str, Any] = {"count": 0, "votes": 0, "vote": 0.0, "vote2": 0.0}
 LESSON_STRENGTH_SCALE = 10.0
+Shifts = Mapping[ScopeItems, dict[str, tuple[float, Score]]]
+"""Per slice and lever: what it adds to its parents' shift, natural units at 1h, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,6 @@ class Payoff:
         win = max(0.1, (sum_win + k * config.payoff_prior_win_r) / (n_win + k))
         loss = max(0.1, (-sum_loss + k * config.payoff_prior_loss_r) / (n_loss + k))
         return cls(2 * win / (win + loss), 2 * loss / (win + loss))
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What the votes on one gate in one slice say; ``score`` > 0 tightens. ``support`` is N, ``gap`` T - L,
-    ``variance`` its own."""
-
-    score: float
-    support: float
-    gap: float
-    variance: float
-    shift: float
 
 
 def score_lever(
@@ -105,16 +97,6 @@ def _spread(good: Mapping[str, Any], bad: Mapping[str, Any]) -> float:
     """Variance of a two-point value of range 2 (win + loss weights) at the observed rate, over the squared votes."""
     p = (good["votes"] + 1.0) / (good["votes"] + bad["votes"] + 2.0)
     return float(4.0 * p * (1.0 - p) * (good["vote2"] + bad["vote2"]))
-
-
-def stands(gap: float, variance: float, config: LearningConfig = DEFAULT, tests: int = 1) -> bool:
-    """Whether ``gap`` is clear of zero however often it is looked at (normal-mixture boundary; learning.md 9.2).
-
-    ``gap**2 >= (V + v0) * ln((V + v0) / (v0 * alpha**2))`` with alpha shared among ``tests``.
-    """
-    prior = config.tuning_boundary_votes
-    alpha = config.tuning_alpha / tests
-    return gap * gap >= (variance + prior) * math.log((variance + prior) / (prior * alpha * alpha))
 
 
 def episodes(row: StatRow | None) -> int:
@@ -185,7 +167,11 @@ def _family(
             for k in known
             if k.lesson_type == "pm_strength" and k.status != "deprecated"
         }
-        shifts = _shifts(episode_type, {k: b for k, (_, b) in blocks.items() if b is not None}, root, config)
+        known_blocks = {k: b for k, (_, b) in blocks.items() if b is not None}
+        if config.tuning_method == "votes":
+            shifts: Shifts = _shifts(episode_type, known_blocks, root, config)
+        else:
+            shifts = _one_lever(marginal_shifts(episode_type, known_blocks, config), old.values())
         for items, levers in shifts.items():
             row, block = blocks[items]
             if block is not None:
@@ -200,6 +186,53 @@ def _family(
                 replace(lesson, status="deprecated", reason="no_evidence", last_validated=now, lesson_version=version)
             )
     return made
+
+
+def _one_lever(found: Mapping[ScopeItems, dict[str, tuple[float, Score]]], old: Iterable[Lesson]) -> Shifts:
+    """``found``, but for what would move a second lever of the key in one build: that stays as it stands in ``old``.
+
+    The lever of the clearest evidence moves; the others are judged again once the chances have been seen beside it.
+    """
+    before: dict[ScopeItems, dict[str, tuple[float, Score]]] = {}
+    for lesson in old:
+        levers = {} if lesson.status == "deprecated" else _shifts_in(lesson)
+        if levers:
+            before[make_scope(PM_SCHEMA, lesson.scope_values)] = levers
+    names = {name for levers in (*found.values(), *before.values()) for name in levers}
+    changed = [name for name in sorted(names) if _column(found, name) != _column(before, name)]
+    if len(changed) < 2:
+        return found
+    clearest = max(changed, key=lambda name: _clarity(found, name))
+    out: dict[ScopeItems, dict[str, tuple[float, Score]]] = {}
+    for name in names:
+        source = before if name in changed and name != clearest else found
+        for items, levers in source.items():
+            if name in levers:
+                out.setdefault(items, {})[name] = levers[name]
+    return out
+
+
+def _shifts_in(lesson: Lesson) -> dict[str, tuple[float, Score]]:
+    """What a stored lesson moves, lever by lever."""
+    targets, stats = lesson.effect["execution_levers"]["signal_thresholds"], lesson.stats
+    support = float(stats.get("tuning_support", 0.0))
+    return {
+        name: (shift, Score(float(stats["scores"].get(name, 0.0)), support, 0.0, 0.0, shift))
+        for name, target in targets.items()
+        if (shift := target - stats["base_at_fit"][name])
+    }
+
+
+def _column(shifts: Shifts, name: str) -> dict[ScopeItems, float]:
+    """Shift of one lever per slice, as it would read back from a lesson."""
+    base = LEVERS[name].base
+    return {items: base + levers[name][0] for items, levers in shifts.items() if name in levers}
+
+
+def _clarity(shifts: Shifts, name: str) -> float:
+    """Largest gap in its own spread that a lever has in any slice; 0 for one that has lost its evidence."""
+    scores = [levers[name][1] for levers in shifts.values() if name in levers]
+    return max((abs(s.gap) / math.sqrt(s.variance) for s in scores if s.variance > 0), default=0.0)
 
 
 def _silent(

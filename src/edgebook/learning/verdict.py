@@ -1,0 +1,39 @@
+"""What the evidence on one gate says, and whether it is clear of noise however often it is looked at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgebook.learning.config import DEFAULT, LearningConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What is said about one gate in one slice; ``score`` > 0 tightens.
+
+    Attributes:
+        score: strength, in votes per vote or in R per window flipped.
+        support: how much evidence it rests on, in votes or windows.
+        gap: the sum that must be clear of zero; variance: its own.
+        shift: target less base, in natural units at 1h.
+    """
+
+    score: float
+    support: float
+    gap: float
+    variance: float
+    shift: float
+
+
+def stands(gap: float, variance: float, config: LearningConfig = DEFAULT, tests: int = 1) -> bool:
+    """Whether ``gap`` is clear of zero however often it is looked at (normal-mixture boundary; learning.md 9.2).
+
+    ``gap**2 >= (V + v0) * ln((V + v0) / (v0 * alpha**2))`` with alpha shared among ``tests``.
+
+    >>> stands(15.0, 20.0), stands(25.0, 20.0)
+    (False, True)
+    """
+    prior = config.tuning_boundary_votes
+    alpha = config.tuning_alpha / tests
+    return gap * gap >= (variance + prior) * math.log((variance + prior) / (prior * alpha * alpha))
