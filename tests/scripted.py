@@ -117,6 +117,10 @@ class ScriptedMarket:
         closes = [r.price for ts, r in self._readings.get((symbol, "1h"), {}).items() if ts <= now]
         return closes[-1] if closes else None
 
+    def mark_at(self, symbol: str, now: int) -> int | None:
+        closes = [ts for ts in self._readings.get((symbol, "1h"), {}) if ts <= now]
+        return closes[-1] if closes and (symbol, now) not in self._hidden else None
+
     def quote(self, symbol: str, planned: int, now: int) -> Quote | None:
         if now < planned or (price := self.mark(symbol, planned)) is None:
             return None

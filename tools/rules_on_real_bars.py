@@ -38,12 +38,14 @@ from edgebook.domain import strands as said_by
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import EdgebookError, InputError
 from edgebook.domain.protection import REASONS, ProtectionChanged
+from edgebook.domain.reading import EXIT_REASONS
 from edgebook.runtime import backtest as runner
 from edgebook.runtime import bootstrap
 from edgebook.runtime.settings import Settings, load_settings
 from edgebook.trading import actions, protections, tick
 from edgebook.trading.risk import BookView, limit_buy
 from edgebook.trading.rules import RiskRules
+from edgebook.trading.terms import CUTS
 
 REPO = Path(__file__).resolve().parents[1]
 PAGE, TABLE = "rules_on_real_bars.md", Path("tests/unit/trading/test_rule_table.py")
@@ -146,10 +148,11 @@ class Run:
         report: what the backtest says of itself.
         n: how often, by words with ``|`` between. Of bars: ``asked`` (a position for its action), ``met|RULE``,
             ``skipped|RULE``, ``skip|RULE|REASON``; ``behind|RULE|OTHER`` and ``lost|RULE|OTHER`` (RULE came first and
-            was planned, or skipped, and the needs of OTHER were met too); ``some``, ``several``, ``exiting``, ``wrong``
-            (needs were met: any, of several, but none may act, and not the lowest came first). Bars for the rest of a
-            partial fill are only asked. Of strands:
-            ``order|RULE|OUTCOME``, ``cut|LIMIT``, ``gate|NAME|VERDICT``, ``window|REASON``, ``on|PROTECTION``.
+            was planned, or skipped, and the needs of OTHER were met too); ``some``, ``several``, ``exiting``,
+            ``gave_way``, ``wrong`` (needs were met: any, of several, but none may act, those of a trim too small that
+            gave way, and otherwise not the lowest came first). Bars for the rest of a partial fill are only asked. Of
+            strands: ``order|RULE|OUTCOME``, ``cut|LIMIT``, ``gate|NAME|VERDICT``, ``window|REASON``,
+            ``on|PROTECTION``, ``closed|REASON``.
         rebuys: emergency exits that rule 4 could have bought back but for its switch.
         seen: numbers by name, of signals, decisions and orders, and of how near each buy came to each limit.
         chains: chains of the signals.
@@ -188,7 +191,9 @@ class Run:
         return plan
 
     def _order(self, first: int, met: Sequence[int], fate: str) -> None:
-        told = {"some": True, "several": len(met) > 1, "exiting": not first, "wrong": first not in (0, met[0])}
+        gave_way = met[0] == 3 and met[1:2] == [first]
+        wrong = first not in (0, met[0]) and not gave_way
+        told = {"some": True, "several": len(met) > 1, "exiting": not first, "gave_way": gave_way, "wrong": wrong}
         self.n.update(what for what, true in told.items() if true)
         self.n.update(f"{fate}|{first}|{other}" for other in met if first and other != first)
 
@@ -217,6 +222,7 @@ class Run:
             case said_by.DecisionLowcap() as said:
                 self.note(curator_score=said.curator_score)
                 self.n.update(f"gate|{gate.name}|{_verdict(gate)}" for gate in said.gates)
+                self.note(active=next((float(n[1]) for g in said.gates if (n := _ACTIVE.match(g.detail))), None))
             case said_by.PmAction() as said:
                 rule = self._rule_of[strand.id] = ("rest of " if said.reasons.get("completes") else "") + str(said.rule)
                 self.n.update([f"order|{rule}|planned", *(f"cut|{name}" for name in said.caps)])
@@ -227,6 +233,8 @@ class Run:
             case said_by.OrderRejected() | said_by.OrderExpired() as said:
                 became = f"{said.kind.removeprefix('order_')}: {re.sub('[0-9.]*[0-9]', 'N', said.reason)}"
                 self.n[f"order|{self._rule_of[said.action_id]}|{became}"] += 1
+            case said_by.PositionClosed() as said:
+                self.n[f"closed|{said.exit_reason}"] += 1
             case said_by.BuyWindow() as said:
                 self.n.update(f"window|{reason}" for reason in said.blocked_by)
             case ProtectionChanged() as said:
@@ -237,6 +245,10 @@ class Run:
         for name, value in numbers.items():
             if value is not None:
                 self.seen[name].append(float(value))
+
+
+#: How the gate on capacity tells the number of positions.
+_ACTIVE = re.compile(r"(\d+) active positions")
 
 
 def _verdict(gate: said_by.GateResult) -> str:
@@ -297,12 +309,20 @@ WHAT: Mapping[str, str] = {
     "limit": "*Cut*: orders planned smaller. *Nothing left*: buys skipped; each limit on the way is counted.",
     "reason": "*Skips*: bars on which a rule could not be carried out. *Windows*: entry windows `blocked_by` it.",
     "protection": "*On*: how often it went on; skips and windows as above.",
+    "exit": "*Trades*: closed for this reason.",
+    "exit s1_to_s0_bearish_order": "the trend failed before EMA333 was left behind",
+    "exit all_emas_below_333": "the trend of an S3 is over",
+    "exit fast_band_at_bottom": "the fast averages lie below all slower ones",
+    "exit attempt_over": "the attempt is over, and the engine names no reason on the bar of the exit",
+    "exit disaster_stop": "a close `disaster_stop_atr` ATRs below the average cost",
+    "exit time_stop": "`max_bars_in_attempt` bars since the first fill",
+    "exit emergency": "`emergency_timeout_bars` bars since an emergency exit, and nothing bought back",
     "gate supported_chain": "refuses chains nobody trades",
     "gate curator_score": "refuses a curator whose score is too low, or who is not followed",
     "gate intent_buy": "refuses a message that asks for no buy",
     "gate known_token": "refuses a token that the token table does not hold",
     "gate not_already_holding": "refuses nothing; notes trades that the decision has to wait for",
-    "gate portfolio_capacity": "refuses nothing; warns of many active positions",
+    "gate portfolio_capacity": "refuses nothing; warns where many positions have a trade open",
     "gate market_cap": "refuses below a floor",
     "gate liquidity": "refuses below a floor, notes thin liquidity",
     "gate volume": "refuses nothing; notes thin trading",
@@ -316,8 +336,10 @@ WHAT: Mapping[str, str] = {
     "reason order_open": "an order of the position still waits",
     "reason no_attempt": "the start of the running attempt was not seen",
     "reason paused": "an operator has paused the position",
+    "reason canary": "the token is not on the list of those that may be bought",
     "reason not_trading": "the position is neither watched nor active",
     "reason min_notional": "a trim, or the rest of one, would be worth less than the smallest order",
+    "reason episode_block": "the last attempt was entered here and lost, and no S3 has been seen since",
     "reason s1_used": "the attempt's one S1 entry is used",
     "reason not_armed": "no arming is left for rule 8, or for rule 5 under `after_breakout`",
     "reason no_pool": "there are no trim proceeds to spend in S3",
@@ -332,7 +354,7 @@ WHY: Mapping[str, str] = {
     "gate supported_chain": "Every signal is of chain {chains}, which is traded.",
     "gate curator_score": "The lowest score was {least[curator_score]:.2f}, and {min_curator_score} is enough.",
     "gate known_token": "Such a message is refused before it is a signal: this is a second lock behind that one.",
-    "gate portfolio_capacity": "It warns from {warn_positions} on, and was not told on {portfolio_capacity} decisions.",
+    "gate portfolio_capacity": "It warns from {warn_positions} on; {most[active]:.0f} had a trade open at most.",
     "gate market_cap": "The least was {least[market_cap]:,.0f} USD; the floor is {floor_mcap_usd:,.0f}.",
     "gate liquidity": "Not told on {liquidity} decisions; the floor is {floor_liquidity_usd:,.0f} USD.",
     "gate volume": "The least was {least[volume]:,.0f} USD a day; below {note_volume_usd:,.0f} would be noted.",
@@ -345,10 +367,18 @@ WHY: Mapping[str, str] = {
     "limit min_notional": "The smallest was {least[min_notional]:.2f} USD; the limit is {min_notional_usd}.",
     "reason order_open": "An order is settled at the open of the next bar, before its position is asked again.",
     "reason paused": "A backtest has no operator.",
+    "reason canary": "The list is empty: every token may be bought.",
     "reason not_trading": "Of the others only closing ones are asked, and those want no buy: this is a second lock.",
     "reason min_notional": "The smallest was worth {least[trim]:.2f} USD; the limit is {min_notional_usd}.",
     "reason flat_required": "`pool_only` is {pool_only}.",
+    "reason episode_block": "Its switch `episode_block` is {episode_block}.",
     "reason order_failed": "No buy was refused and none expired.",
+    "exit": "No trade was held or open when the engine named it.",
+    "exit fast_band_at_bottom": "Its switch `global_exit` is {global_exit}.",
+    "exit attempt_over": "On the bar of every exit the engine named a reason.",
+    "exit disaster_stop": "It is off: `disaster_stop_atr` is {disaster_stop_atr}.",
+    "exit time_stop": "It is off: `max_bars_in_attempt` is {max_bars_in_attempt}.",
+    "exit emergency": "It is off: `emergency_timeout_bars` is {emergency_timeout_bars}.",
     "protection": "It is off: the setting is {setting}.",
     "protection kill_switch": "A backtest has no operator.",
 }
@@ -383,8 +413,9 @@ def facts(runs: Sequence[Run]) -> dict[str, Any]:
     rules = bootstrap.trading_rules(runs[0].settings, ())
     settings = {f.name: getattr(part, f.name) for part in (rules.dm, rules.risk, rules.pm) for f in fields(part)}
     settings |= {f"protection_{f.name}": getattr(rules.protections, f.name) for f in fields(rules.protections)}
+    settings["global_exit"] = runs[0].settings.global_exit
     counted = {"aged": "gate|age|passed"}
-    counted |= {name: f"gate|{name}|not evaluated" for name in ("liquidity", "portfolio_capacity")}
+    counted |= {"liquidity": "gate|liquidity|not evaluated"}
     seen = {name: [value for other in runs for value in other.seen[name]] for run in runs for name in run.seen}
     return {
         **settings,
@@ -415,6 +446,7 @@ LISTINGS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "Rules",
         {"needs met": "met|{}", "skipped": "skipped|{}", "planned": "order|{}|planned", "filled": "order|{}|filled*"},
     ),
+    "exit": ("Reasons of closed trades", {"trades": "closed|{}"}),
     "gate": ("Approval gates", {v: f"gate|{{}}|{v}" for v in ("passed", "noted", "failed", "not evaluated")}),
     "limit": ("Limits of a buy", {"cut": "cut|{}", "nothing left": "skip|*|caps.{}"}),
     "reason": ("Other reasons to do nothing", {"skips": "skip|*|{}", "windows": "window|{}"}),
@@ -424,7 +456,7 @@ LISTINGS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     ),
 }
 #: Headings under which a count means that a row has acted.
-ACTS = {"planned", "noted", "failed", "cut", "nothing left", "skips", "windows", "on"}
+ACTS = {"planned", "trades", "noted", "failed", "cut", "nothing left", "skips", "windows", "on"}
 
 
 def listing(kind: str, runs: Sequence[Run]) -> Section:
@@ -453,6 +485,9 @@ def names(kind: str, runs: Sequence[Run]) -> list[str]:
     if kind == "reason":
         other = (word[-1] for word in met if word[0] in ("skip", "window") and "." not in word[-1])
         return list(dict.fromkeys((*reasons(windows=False), *reasons(windows=True), *other)))
+    if kind == "exit":
+        other = (word[1] for word in met if word[0] == "closed")
+        return list(dict.fromkeys((*EXIT_REASONS[1:], "attempt_over", *CUTS, "emergency", *other)))
     return {"rule": list(map(str, sorted(actions._SPECS))), "limit": list(limit_names())}.get(kind, list(REASONS))
 
 
@@ -463,8 +498,12 @@ def together(runs: Sequence[Run]) -> Section:
         (*pair.split("|"), *(f"{run.n[f'behind|{pair}']:,} / {run.n[f'lost|{pair}']:,}" for run in runs))
         for pair in pairs
     ]
-    n = {what: sum(run.total(what) for run in runs) for what in ("some", "several", "exiting", "wrong", "lost|*")}
+    n = {
+        what: sum(run.total(what) for run in runs)
+        for what in ("some", "several", "exiting", "gave_way", "wrong", "lost|*")
+    }
     order = f"**not the lowest number came first on {n['wrong']:,}**" if n["wrong"] else "the lowest number came first"
+    order += f", but for {n['gave_way']:,} on which a trim too small to be ordered gave way" if n["gave_way"] else ""
     found = f"The needs of some rule were met on {n['some']:,} bars, those of several on {n['several']:,}: {order}."
     found += f" On {n['lost|*']:,} of those the first could not be carried out: nothing was done."
     text = (

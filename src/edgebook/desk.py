@@ -6,16 +6,27 @@ fresh) can be derived from the tables at any time and are, when the desk is set 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypedDict
 
-from edgebook.domain.book import ZERO, Account, Decision, Order, PmMemory, Position, RegimeSnapshot
+from edgebook.domain.book import ZERO, Account, Decision, Order, PmMemory, Position, RegimeSnapshot, Shadow
 from edgebook.domain.errors import EdgebookError, PortError
-from edgebook.domain.evidence import ConfigRow, ConfigVersion, DeadLetter, FamilyFit, Lesson, split_family
+from edgebook.domain.evidence import (
+    ConfigRow,
+    ConfigVersion,
+    DeadLetter,
+    Fact,
+    FamilyFit,
+    Lesson,
+    Watermark,
+    split_family,
+)
 from edgebook.domain.ids import stable_id
 from edgebook.domain.mentions import token_key
 from edgebook.domain.protection import BOOK, CHANNEL, PATTERN, Protection, ProtectionChanged, token_scope
+from edgebook.domain.reading import MarketReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.strands import (
     ConfigChanged,
@@ -27,6 +38,7 @@ from edgebook.domain.strands import (
     Strand,
     TradeCounterfactual,
 )
+from edgebook.domain.timeframe import micros
 from edgebook.domain.values import replace
 from edgebook.learning.config import LearningConfig
 from edgebook.learning.lessons import FamilyInput
@@ -38,18 +50,26 @@ from edgebook.trading.exposure import Exposure, OpenTrades, exposure_of
 from edgebook.trading.intents import intent_of
 from edgebook.trading.position import position_id, usd
 from edgebook.trading.protections import OPEN, Guard, guard_of, scopes_of
-from edgebook.trading.risk import BookView
+from edgebook.trading.risk import BookView, with_fee
 from edgebook.trading.rules import TradingRules
 from edgebook.trading.settle import restless
+from edgebook.trading.shadows import alone, concerns
+from edgebook.trading.skew import Lot, lots_of
 from edgebook.trading.tick import awake
 
-AGGREGATED = frozenset({"position_closed", "uptrend_episode_summary"})
+AGGREGATED = frozenset({"position_closed", "uptrend_episode_summary", "shadows_closed"})
 """Kinds of strand that learning folds into statistics."""
 _NEXT = {
     "pattern_scope_aggregator": ("lesson_builder_pm", "lesson_builder_dm"),
     "lesson_builder_pm": ("override_materializer",),
     "lesson_builder_dm": ("override_materializer",),
 }
+
+
+STALE_MARKS = "stale_marks"
+"""Fact that holds the positions valued at an old price, a JSON list of ids."""
+STALE_BARS = 3
+"""Bars of a position's timeframe after which the price it is valued at is old (trading.md 4.2)."""
 
 
 class NewestVersion(TypedDict):
@@ -99,6 +119,7 @@ class Desk:
         self.resolver = resolver
         self.uow, self.market, self.broker, self.tokens = uow, market, broker, tokens
         self.rules, self.learning = rules, learning
+        self.shadow_rules = alone(rules)
         off = () if learning_on else ("dm", "strength", "tuning")
         self._off = off
         self.listener: Callable[[Strand], None] = _ignore
@@ -109,7 +130,10 @@ class Desk:
         self.orders: dict[str, Order] = {}
         self.attention: dict[str, set[str]] = {}
         self._watched: dict[tuple[str, str], dict[str, None]] = {}
+        self._shadowed: dict[tuple[str, str], set[str]] = {}
+        self._windows_told = True
         self._holding: dict[str, None] = {}
+        self._trading: set[str] = set()
         self._dormant: set[str] = set()
         self._addresses: dict[str, str] = {}
         self._barred: set[str] = set()
@@ -119,6 +143,7 @@ class Desk:
         self._view_at = -1
         self._nav = self._cost = ZERO
         self._costs: dict[str, Decimal] = {}
+        self._lots: tuple[Lot, ...] = ()
         refold_protections(uow)
         refold_coefficients(uow)
         self.reset()
@@ -131,13 +156,16 @@ class Desk:
         self._unreviewed = {BOOK, *(row.scope for row in rows)}
         self.history = ConfigHistory.from_versions(versions, neutral_channels=self._neutral())
         self.orders = {o.client_id: o for o in self.uow.orders.values() if o.status == "planned"}
-        for index in (self.attention, self._watched, self._holding, self._dormant):
+        for index in (self.attention, self._watched, self._shadowed, self._holding, self._trading, self._dormant):
             index.clear()
         self.trades.clear()
         for trade in self.uow.trades.values():
             self.trades.closed(trade)
         for position in self.uow.positions.values():
             self._notice(position)
+        for shadow in self.uow.shadows.values():
+            self._shadowed.setdefault((shadow.symbol, shadow.timeframe), set()).add(shadow.position_id)
+        self._windows_told = True
         self._addresses = addresses(self.uow.curators.values())
         self._view_at = -1
 
@@ -159,6 +187,7 @@ class Desk:
                 self._follow(strand)
             if strand.kind == "curator_registered":
                 self._addresses = addresses(self.uow.curators.values())
+            self._windows_told |= strand.kind == "uptrend_buy_window"
             if strand.kind in AGGREGATED:
                 self._stirred.add("pattern_scope_aggregator")
             self._mind(strand)
@@ -253,7 +282,10 @@ class Desk:
     def lay_down(self, ident: str) -> None:
         """Drop the open episode of a position that has been archived: how it goes on will not be seen."""
         memory = self.uow.memory.get(ident)
-        if memory is not None and memory.episodes and self.position(ident).status == "archived":
+        if self.position(ident).status != "archived":
+            return
+        self.dispel(self.uow.shadows.values(ident + "|"))
+        if memory is not None and memory.episodes:
             self.uow.memory.put(PmMemory(ident, memory.last_bar_ts, memory.last_bar_index))
 
     def due(self, timeframe: str, now: int) -> Iterator[tuple[Position, PmMemory]]:
@@ -269,6 +301,38 @@ class Desk:
                 if (restless_ids and ident in restless_ids) or awake(position, memory, bits, now, self.rules):
                     yield position, memory
 
+    # -- shadows
+
+    def fresh_windows(self) -> list[Strand]:
+        """Windows told since the last time, in order; the watermark ``shadows`` moves past them."""
+        if not self._windows_told:
+            return []
+        self._windows_told = False
+        found = list(self.uow.log.read(self.watermark("shadows"), ["uptrend_buy_window"]))
+        if found:
+            self.uow.watermarks.put(Watermark("shadows", found[-1].seq, found[-1].ts_event))
+        return found
+
+    def cast(self, shadow: Shadow) -> None:
+        """Keep a shadow as it stands."""
+        self.uow.shadows.put(shadow)
+        self._shadowed.setdefault((shadow.symbol, shadow.timeframe), set()).add(shadow.position_id)
+
+    def shadowed(self, timeframe: str, now: int) -> Iterator[tuple[MarketReading, list[Shadow]]]:
+        """Positions with shadows whose bar at ``now`` may mean something to them: that bar, and the shadows."""
+        for symbol, events in self.market.due(timeframe, now):
+            idents = self._shadowed.get((symbol, timeframe))
+            reading = self.market.reading(symbol, timeframe, now) if idents else None
+            if reading is not None and concerns(reading, events):
+                for ident in sorted(idents or ()):
+                    yield reading, list(self.uow.shadows.values(ident + "|"))
+
+    def dispel(self, shadows: Iterable[Shadow]) -> None:
+        """Forget shadows whose end is known, or will not be."""
+        for shadow in shadows:
+            self.uow.shadows.delete(shadow.key)
+            self._shadowed.get((shadow.symbol, shadow.timeframe), set()).discard(shadow.position_id)
+
     def open_orders(self) -> list[Order]:
         """Open orders in the order they were planned."""
         return list(self.orders.values())
@@ -282,20 +346,22 @@ class Desk:
     def book_view(self, position: Position, now: int) -> BookView:
         """Money as the risk caps see it at ``now`` (trading.md 3.6)."""
         account = self._value(now)
-        reserved, own, token = ZERO, ZERO, ZERO
+        reserved, own, token, owed = ZERO, ZERO, ZERO, ZERO
         for order in self.orders.values():
             if order.notional_usd is not None:
                 reserved += order.notional_usd
+                owed += with_fee(order.notional_usd, self.rules.risk)
                 own += order.notional_usd if order.position_id == position.id else ZERO
                 same = self.position(order.position_id).contract == position.contract
                 token += order.notional_usd if same else ZERO
         return BookView(
             nav=self._nav,
-            free_cash=account.cash_usd - reserved,
+            free_cash=account.cash_usd - owed,
             open_cost_total=self._cost + reserved - own,
             open_cost_token=self._costs.get(position.contract, ZERO) + token - own,
             open_cost_position=position.ledger.cost,
             reserved=own,
+            lots=self._lots,
         )
 
     def _value(self, now: int) -> Account:
@@ -313,7 +379,29 @@ class Desk:
                 self._costs[held.contract] = self._costs.get(held.contract, ZERO) + ledger.cost
             self._nav = nav
             self._cost = sum(self._costs.values(), ZERO)
+            if self.rules.skew.enabled:
+                self._lots = tuple(lot for ident in self._holding for lot in lots_of(self.position(ident)))
         return account
+
+    def note_stale_marks(self, now: int) -> None:
+        """Keep which holdings are valued at an old price: their bars stay out, the value stays that of the last one.
+
+        A price is old when its bar closed more than three bars of the position's timeframe ago, or there is none.
+        """
+        stale = []
+        for ident in self._holding:
+            held = self.position(ident)
+            at = self.market.mark_at(held.symbol, now)
+            if at is None or now - at > STALE_BARS * micros(held.timeframe):
+                stale.append(ident)
+        known, text = self.uow.meta.get(STALE_MARKS), json.dumps(sorted(stale))
+        if (known.value if known else "[]") != text:
+            self.uow.meta.put(Fact(STALE_MARKS, text))
+
+    @property
+    def active_positions(self) -> int:
+        """Positions of the book that have a trade open."""
+        return len(self._trading)
 
     # -- protections
 
@@ -381,6 +469,7 @@ class Desk:
         group = self.attention.setdefault(position.timeframe, set())
         (group.add if restless(position) else group.discard)(position.id)
         self.trades.opened(position)
+        (self._trading.add if position.trade_id else self._trading.discard)(position.id)
         if position.holding:
             self._holding[position.id] = None
         else:

@@ -11,17 +11,18 @@ rows). No rule lives here. All of a job's writes belong to one transaction; runn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from edgebook.desk import AGGREGATED, Desk
-from edgebook.domain.book import Order
+from edgebook.domain.book import Order, PmMemory, Position, Shadow
 from edgebook.domain.errors import EdgebookError, InputError, TradingError
 from edgebook.domain.evidence import ConfigVersion, FamilyFit, StatRow, Watermark, family_key
 from edgebook.domain.ids import stable_id
 from edgebook.domain.mentions import token_key
 from edgebook.domain.pattern import EPISODE_PATTERN, Pattern
+from edgebook.domain.reading import MarketReading
 from edgebook.domain.scope import root_key
 from edgebook.domain.strands import ConfigChanged, CuratorRegistered, JobCompleted, PositionClosed, SocialLowcap
 from edgebook.domain.timeframe import micros
@@ -35,6 +36,7 @@ from edgebook.trading.lifecycle import awake_strand, retire, turn
 from edgebook.trading.outcome import HINDSIGHT_BARS, NEAR_ENTRY_BARS, hindsight
 from edgebook.trading.protections import review, switch
 from edgebook.trading.settle import closure, fill
+from edgebook.trading.shadows import close_shadows, follow, open_shadow
 from edgebook.trading.signals import ACCEPTED, REFUSED, Receipt, parse_signal, receive, signal_strand
 from edgebook.trading.tick import TickInput, tick
 
@@ -110,6 +112,7 @@ def decision_maker(desk: Desk, now: int) -> Counts:
                 history=desk.history,
                 rules=desk.rules,
                 now=now,
+                active_positions=desk.active_positions,
             )
             desk.snapshot(regime)
             desk.record(decided.strands)
@@ -153,40 +156,88 @@ def pm_core_tick(desk: Desk, timeframe: str, now: int) -> Counts:
         if reading is None:
             continue
         counts["read"] += 1
-        regime = desk.market.regime(timeframe, position.cap_class, now)
-        decision = desk.decision(position.decision_id)
         try:
-            result = tick(
-                TickInput(
-                    position=position,
-                    memory=memory,
-                    reading=reading,
-                    regime=regime,
-                    history=desk.history,
-                    rules=desk.rules,
-                    book=partial(desk.book_view, position, now),
-                    bar_volume_usd=reading.volume * reading.price,
-                    liquidity_usd=partial(desk.market.volume_24h_usd, position.symbol, now),
-                    correlation_id=decision.signal_id if decision else "",
-                    guard=desk.guard(position),
-                    intent=desk.intent(position, now),
-                    exposure=desk.exposure(regime, decision, now),
-                )
-            )
-            if result.memory is None:
-                continue
-            if result.strands:
-                desk.snapshot(regime)
-                desk.record(result.strands)
-            if result.close_reason:
-                _close(desk, position.id, result.close_reason, now, regime.snapshot_id)
+            with desk.uow.attempt():
+                counts["applied"] += _tick_one(desk, position, memory, reading, now)
         except POISON as error:
+            desk.reset()
             desk.bury(_known(error), content=f"{position.id} at {now}", stage="pm_core_tick", now=now)
             counts["failed"] += 1
-            continue
-        desk.uow.memory.put(result.memory)
-        counts["applied"] += result.order is not None
     return counts
+
+
+def _tick_one(desk: Desk, position: Position, memory: PmMemory, reading: MarketReading, now: int) -> bool:
+    """One bar of one position, whole or not at all; whether it led to an order."""
+    regime = desk.market.regime(position.timeframe, position.cap_class, now)
+    decision = desk.decision(position.decision_id)
+
+    result = tick(
+        TickInput(
+            position=position,
+            memory=memory,
+            reading=reading,
+            regime=regime,
+            history=desk.history,
+            rules=desk.rules,
+            book=partial(desk.book_view, position, now),
+            bar_volume_usd=reading.volume * reading.price,
+            liquidity_usd=partial(desk.market.volume_24h_usd, position.symbol, now),
+            correlation_id=decision.signal_id if decision else "",
+            guard=desk.guard(position),
+            intent=desk.intent(position, now),
+            exposure=desk.exposure(regime, decision, now),
+        )
+    )
+
+    if result.memory is None:
+        return False
+    if result.strands:
+        desk.snapshot(regime)
+        desk.record(result.strands)
+    if result.close_reason:
+        _close(desk, position.id, result.close_reason, now, regime.snapshot_id)
+    desk.uow.memory.put(result.memory)
+    return result.order is not None
+
+
+def follow_shadows(desk: Desk, timeframe: str, now: int) -> Counts:
+    """Lead every shadow of ``timeframe`` over the bar that has just closed; where its attempt has ended, tell what
+    each chance was worth (trading.md 5). Nothing of the book changes."""
+    counts = {"read": 0, "applied": 0, "failed": 0}
+    for window in desk.fresh_windows():
+        shadow = open_shadow(window, desk.position(window.position_id).chain, desk.rules)
+        if shadow is not None:
+            desk.cast(shadow)
+    for reading, shadows in desk.shadowed(timeframe, now):
+        counts["read"] += len(shadows)
+        try:
+            with desk.uow.attempt():
+                counts["applied"] += _follow(desk, reading, shadows)
+        except POISON as error:
+            desk.dispel(shadows)
+            desk.bury(_known(error), content=f"shadows at {now}", stage="follow_shadows", now=now)
+            counts["failed"] += 1
+    return counts
+
+
+def _follow(desk: Desk, reading: MarketReading, shadows: Sequence[Shadow]) -> int:
+    """One bar of one position's shadows; how many outcomes it gave. What happened in a gap is not guessed."""
+    if reading.gap_bars > desk.rules.episodes.void_gap_bars:
+        desk.dispel(shadows)
+        return 0
+
+    led = follow(shadows, reading, desk.shadow_rules)
+
+    if reading.state != "S0":
+        for shadow in led:
+            desk.cast(shadow)
+        return 0
+    begin = min(shadow.twin.entry_ts for shadow in led) - ENTRY_MARGIN_BARS * micros(reading.timeframe)
+    path = desk.market.path(reading.symbol, reading.timeframe, begin, reading.ts)
+    closed = close_shadows(led, reading, path, desk.rules)
+    desk.dispel(shadows)
+    desk.record([closed] if closed else [])
+    return len(led)
 
 
 def settle_orders(desk: Desk, now: int) -> Counts:
@@ -410,7 +461,7 @@ def _completed(desk: Desk, job: str, slot: int, watermark: int, counts: Mapping[
     Its counts tell what was made, not what was read.
     """
     made = {name: count for name, count in counts.items() if name not in ("read", "skipped", "inactive", "neutral")}
-    desk.record([desk.strand(JobCompleted(job, slot, watermark, made), slot, job, slot)])
+    desk.record([desk.strand(JobCompleted(job, slot, watermark, made), slot, job, slot, watermark)])
     desk.stir(job)
     return dict(counts)
 

@@ -17,6 +17,7 @@ from edgebook.domain.book import (
     PmMemory,
     Position,
     RegimeSnapshot,
+    Shadow,
     TokenIntents,
     Trade,
 )
@@ -108,6 +109,7 @@ class UnitOfWork(Protocol):
     log: StrandLog
     positions: Table[Position]
     memory: Table[PmMemory]
+    shadows: Table[Shadow]
     orders: Table[Order]
     trades: Table[Trade]
     decisions: Table[Decision]
@@ -144,6 +146,10 @@ class UnitOfWork(Protocol):
         """Forget everything since the savepoint: what a failed job wrote."""
         ...
 
+    def attempt(self) -> AbstractContextManager[None]:
+        """What fails inside leaves nothing behind, and nothing else is lost; not to be nested."""
+        ...
+
 
 class Store(Protocol):
     """One database."""
@@ -155,6 +161,10 @@ class Store(Protocol):
     def reader(self) -> AbstractContextManager[UnitOfWork]:
         """A read-only view of the last commit; put, append and commit raise PortError."""
         ...
+
+
+MAX_SLIPPAGE_BPS = 600.0
+"""Slippage beyond which no broker fills an order unless the settings say otherwise, one side (trading.md 4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +277,10 @@ class MarketReader(Protocol):
 
     def mark(self, symbol: str, now: int) -> float | None:
         """Close of the latest closed bar of the finest timeframe, None when there is no bar yet."""
+        ...
+
+    def mark_at(self, symbol: str, now: int) -> int | None:
+        """When the bar of that mark closed, microseconds UTC; None when there is no bar yet."""
         ...
 
     def quote(self, symbol: str, planned: int, now: int) -> Quote | None:

@@ -61,6 +61,7 @@ from edgebook.domain.strands import (
     OrderRejected,
     Payload,
     PmAction,
+    PmSkipped,
     PositionClosed,
     PositionStatus,
     SocialLowcap,
@@ -284,6 +285,7 @@ _PAYLOADS: dict[str, Callable[[], Payload]] = {
         cf_entry_bucket="0-0.5R",
         cf_exit_bucket="1-2R",
     ),
+    "pm_skipped": lambda: PmSkipped(rule=8, side="buy", state="S3", price=1.25, reasons=("caps.min_notional",)),
     "uptrend_stage_transition": lambda: StageTransition(
         from_state="S0", to_state="S1", price=1.25, attempt_id="attempt-1"
     ),

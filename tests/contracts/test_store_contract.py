@@ -394,6 +394,33 @@ def test_leaving_without_commit_undoes(store, fails):
         assert (uow.log.head, len(uow.stats)) == ((0, GENESIS), 0)
 
 
+def test_an_attempt_that_fails_leaves_nothing_and_what_was_before_it_stays(store):
+    """Strands, rows put and rows deleted inside are undone; a failed job around it still undoes all of its own."""
+    with store.writer() as uow:
+        uow.stats.put(stat(1))
+        uow.commit()
+        uow.savepoint()
+        uow.log.append(strands(1))
+        uow.stats.put(stat(2))
+        head = uow.log.head
+        with pytest.raises(ValueError, match="half way"), uow.attempt():
+            uow.log.append(strands(1, start=2))
+            uow.stats.put(replace(stat(2), n=7))
+            uow.stats.put(stat(3))
+            uow.stats.delete(stat(1).key)
+            raise ValueError("half way")
+        assert uow.log.head == head
+        assert [(r.scope_hash, r.n) for r in uow.stats.values()] == [("0001", 1), ("0002", 1)]
+        with uow.attempt():
+            uow.stats.put(stat(3))
+        assert len(uow.stats) == 3
+        uow.undo()
+        assert (uow.log.head[0], [r.scope_hash for r in uow.stats.values()]) == (0, ["0001"])
+        uow.log.append(strands(1))
+        uow.commit()
+    assert verify(store).ok
+
+
 def test_a_reader_sees_the_last_commit_and_only_that(store):
     """A reader opened during a transaction sees the commit before it, to its end; the next one sees the new one."""
     with store.writer() as uow:

@@ -64,6 +64,7 @@ from edgebook.runtime.replay import rebuild
 from edgebook.runtime.system import System
 from edgebook.trading.lifecycle import WISHES
 from edgebook.trading.projections import evolve_order
+from edgebook.trading.risk import with_fee
 from edgebook.trading.rules import DecisionRules, PmRules, RiskRules, SizeRules, TradingRules
 
 D = Decimal
@@ -71,12 +72,12 @@ ZERO, ONE, NOTHING = Decimal(0), Decimal(1), Fraction(0)
 SYMBOLS, BARLESS = ("AUSDT", "BUSDT"), "NUSDT"
 CASH = D(10_000)
 PLAIN = TradingRules(starting_cash_usd=CASH, holdout=0.0, timeframes=TIMEFRAMES, pm=PmRules(reclaim_enabled=True))
-#: Each token may have nine tenths of the book, at once, and all but a hundredth may be spent: only cash is a limit.
+#: Each token may have nine tenths of the book, at once, and all of it may be spent: only cash is a limit.
 ALL_IN = (1.0, 1.0, 1.0)
 GREEDY = TradingRules(
     starting_cash_usd=CASH, holdout=0.0, timeframes=TIMEFRAMES, pm=PmRules(reclaim_enabled=True),
     dm=DecisionRules(score_knots=((0.0, 90.0),), max_pct=100.0), sizes=SizeRules(s1=ALL_IN, add=ALL_IN, reclaim=ALL_IN),
-    risk=RiskRules(cash_reserve=D("0.01"), per_token=ONE, max_exposure=ONE),
+    risk=RiskRules(cash_reserve=ZERO, per_token=ONE, max_exposure=ONE),
 )  # fmt: skip
 ENDS = ("order_filled", "order_rejected", "order_expired")
 
@@ -384,8 +385,9 @@ class BookMachine(RuleBasedStateMachine):
         assert set(self.desk.orders) == {order.client_id for order in waiting}
 
     def reservations_are_covered(self) -> None:
-        """What open buys may still spend is there."""
-        assert sum((order.notional_usd or ZERO for order in self.waiting()), ZERO) <= self.cash()
+        """What open buys may still spend is there, their fees too: cash is never below 0."""
+        owed = (with_fee(order.notional_usd or ZERO, self.rules.risk) for order in self.waiting())
+        assert 0 <= sum(owed, ZERO) <= self.cash()
 
     def trades_close_once_and_whole(self) -> None:
         """One position_closed per trade, with every fill of it in order, the exit included; its money is the
@@ -398,6 +400,7 @@ class BookMachine(RuleBasedStateMachine):
         open_trades = {p.trade_id for p in self.desk.uow.positions.values() if p.trade_id}
         assert set(trades) == {*closed, *open_trades}
         assert not open_trades & set(closed)
+        assert self.desk.active_positions == len(open_trades)
         for trade_id, payload in closed.items():
             fills = trades[trade_id]
             assert [action.strand_id for action in payload.actions] == [one.action_id for one in fills]

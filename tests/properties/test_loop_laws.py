@@ -195,6 +195,20 @@ def test_how_trades_are_cut_into_runs_does_not_matter():
         assert row.stats["avg_rr"] == pytest.approx(many[key].stats["avg_rr"], abs=1e-9)
 
 
+def test_a_job_that_finds_news_in_a_slot_it_has_run_in_reads_them():
+    """A slot is no key of its own: run again there with more trades, all trades count and both runs are told."""
+    with MemoryStore().writer() as uow:
+        desk = Desk(uow, cast(MarketReader, None), PaperBroker(), {}, TradingRules(), LearningConfig())
+        strands, slot = trades(2, 0.5)[:200], START + 400 * DAY
+        for part in (strands[:100], strands[100:]):
+            uow.log.append(part)
+            run_aggregator(desk, slot)
+            build_lessons_from_pattern_scope_stats(desk, slot + 1, "pm")
+        assert max(row.n for row in uow.stats.values()) == 200
+        jobs = [s.payload.job for s in uow.log.read(0, ["job_completed"])]
+        assert jobs == 2 * ["pattern_scope_aggregator", "lesson_builder_pm"]
+
+
 # ------------------------------------------------------------------ whatever stands in a config (P5, P8)
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -20,7 +21,8 @@ from edgebook.overrides.combine import Strength
 from edgebook.trading.plan import KINDS, size_of
 from edgebook.trading.position import apply_buy, apply_sell, evolve, evolve_account, is_dust, unrealised, write_off
 from edgebook.trading.risk import BookView, limit_buy
-from edgebook.trading.rules import RiskRules, SizeRules
+from edgebook.trading.rules import PmRules, RiskRules, SizeRules
+from edgebook.trading.terms import CUTS, stop_price
 
 
 def _world() -> ModuleType:
@@ -79,21 +81,28 @@ ON = {"S0": "S1", "S1": "S2", "S2": "S3", "S3": "S3"}
 BACK = {"S0": "S0", "S1": "S0", "S2": "S1", "S3": "S0"}
 
 
-def live(script):
-    """A world driven through a script of legal states with random prices, scores, gaps and execution luck."""
-    world = W.World(fee_rate=D("0.001"))
-    state = "S0"
+def one_bar(world, before, step):
+    """One bar of a script after state ``before``: the state it leads to, and what the tick said."""
+    move, price, ts, dx, trim, gap, refuse, share = step
+    state = {"same": before, "on": ON[before], "back": BACK[before]}[move]
+    world.refuse, world.share = refuse, share
+    over = state == "S0" and before in ("S1", "S3")
+    kw = {"exit_position": over, "exit_reason": "all_emas_below_333" if over else ""}
+    if state == "S3" and trim:
+        kw |= {"trim_flag": True, "nearest_level_price": price, "nearest_level_distance_atr": 0.0}
+    kw |= {"emergency_exit": state == "S3" and price < 95.0, "first_dip": state == "S3" and trim and price > 100}
+    return state, world.bar(state, price, ts_score=ts, dx=dx, gap=gap, **kw)
+
+
+def live(script, start="S0", **pm):
+    """A world driven through a script of legal states with random prices, scores, gaps and execution luck, from a state
+    on and under the optional rules given."""
+    world = W.World(fee_rate=D("0.001"), rules=replace(W.PLAIN, pm=PmRules(**pm)))
+    state = start
     results = []
-    for move, price, ts, dx, trim, gap, refuse, share in script:
-        before = state
-        state = {"same": state, "on": ON[state], "back": BACK[state]}[move]
-        world.refuse, world.share = refuse, share
-        over = state == "S0" and before in ("S1", "S3")
-        kw = {"exit_position": over, "exit_reason": "all_emas_below_333" if over else ""}
-        if state == "S3" and trim:
-            kw |= {"trim_flag": True, "nearest_level_price": price, "nearest_level_distance_atr": 0.0}
-        kw |= {"emergency_exit": state == "S3" and price < 95.0, "first_dip": state == "S3" and trim and price > 100}
-        results.append(world.bar(state, price, ts_score=ts, dx=dx, gap=gap, **kw))
+    for step in script:
+        state, result = one_bar(world, state, step)
+        results.append(result)
     return world, results
 
 
@@ -255,3 +264,96 @@ def test_the_same_script_gives_the_same_strands(script):
     assert [s.payload.client_id for s in first.log if isinstance(s.payload, PmAction)] == [
         s.payload.client_id for s in second.log if isinstance(s.payload, PmAction)
     ]
+
+
+# ---------------------------------------------------------------- optional rules
+
+OPTIONS = {
+    "episode_block": {"episode_block": True},
+    "disaster_stop_atr": {"disaster_stop_atr": 2.0},
+    "max_bars_in_attempt": {"max_bars_in_attempt": 6},
+    "emergency_timeout_bars": {"emergency_timeout_bars": 3, "reclaim_enabled": True},
+    "pool_only": {"pool_only": True},
+    "trade_mid_attempt": {"trade_mid_attempt": True},
+}
+EVERY = {name: value for switches in OPTIONS.values() for name, value in switches.items()}
+options = st.sampled_from([*OPTIONS.values(), EVERY])
+
+
+def followed(script, pm):
+    """After each bar: the position, the reading, and what was written."""
+    world = W.World(fee_rate=D("0.001"), rules=replace(W.PLAIN, pm=PmRules(**pm)))
+    state = "S0"
+    for step in script:
+        before = len(world.log)
+        state, _ = one_bar(world, state, step)
+        yield world.position, world.bars[-1], world.log[before:]
+
+
+@settings(max_examples=120)
+@given(bars, options, st.sampled_from(["S0", "S2", "S3"]))
+def test_the_laws_of_the_ledger_hold_under_every_optional_rule(script, pm, start):
+    """The fold is the position and the account, money is conserved, each trade holds its fills once, and a bar has at
+    most one action; what is remembered survives JSON."""
+    world, results = live(script, start, **pm)
+    position, account = None, Account("paper", W.PLAIN.starting_cash_usd)
+    for strand in world.log:
+        position, account = evolve(position, strand), evolve_account(account, strand)
+    assert (position, account) == (world.position, world.account)
+    assert from_json(type(position), json.loads(json.dumps(to_json(position), allow_nan=False))) == position
+    closes = world.kinds("position_closed")
+    closed = sum((s.payload.summary.pnl_usd for s in closes), D(0))
+    ledger = position.ledger
+    assert account.cash_usd == W.PLAIN.starting_cash_usd + closed + ledger.extracted - ledger.invested
+    assert len({s.trade_id for s in closes}) == len(closes)
+    for strand in closes:
+        fills = [s for s in world.log if isinstance(s.payload, OrderFilled) and s.trade_id == strand.trade_id]
+        assert [s.payload.action_id for s in fills] == [a.strand_id for a in strand.payload.actions]
+    assert all([s.kind for s in result.strands].count("pm_action") <= 1 for result in results)
+
+
+@settings(max_examples=120)
+@given(bars, options)
+def test_what_an_optional_rule_forbids_never_happens(script, pm):
+    """A close below the stop, or a trade whose time is up, is followed by a full exit on that very bar; a flat trade
+    does not outlive its timeout; nothing is bought in a barred state."""
+    for position, reading, said in followed(script, pm):
+        terms, planned = position.terms, position.planned
+        for strand in said:
+            if isinstance(strand.payload, PmAction) and strand.payload.side == "buy" and pm.get("episode_block"):
+                assert not (strand.payload.state == "S1" and position.blocked == "S1")
+                assert not (strand.payload.state == "S2" and position.blocked)
+        if terms is None:
+            continue
+        age = (reading.ts - position.entry_ts) // W.HOUR
+        if position.holding and (reading.price < stop_price(position) or (terms.most_bars and age >= terms.most_bars)):
+            assert planned is not None
+            assert planned.action.rule == 1
+        last = position.actions[-1]
+        if terms.timeout_bars and not position.holding and last.rule == 2 and planned is None:
+            assert (reading.ts - last.ts) // W.HOUR < terms.timeout_bars
+
+
+def test_the_random_scripts_reach_every_optional_rule():
+    """The laws above are not empty: fixed scripts close by each reason, block and skip; off, they do none of it."""
+    dice = Random(11)
+    reasons, blocks, skipped, plain = set(), set(), set(), set()
+    for _ in range(200):
+        script = [
+            (
+                dice.choice(["same", "same", "on", "on", "back"]), round(dice.uniform(90, 112), 2),
+                dice.uniform(0.4, 0.8), dice.uniform(0.3, 0.9), dice.random() < 0.3, dice.choice([0, 0, 0, 0, 5]),
+                dice.choice(["", "", "", "rejected"]), dice.choice([1.0, 0.5]),
+            )
+            for _ in range(40)
+        ]  # fmt: skip
+        for pm in OPTIONS.values():
+            world, results = live(script, **pm)
+            reasons |= {s.payload.exit_reason for s in world.kinds("position_closed")}
+            blocks.add(world.position.blocked)
+            skipped |= {reason for result in results for reason in result.skipped}
+        plain |= {s.payload.exit_reason for s in live(script)[0].kinds("position_closed")}
+    assert {*CUTS, "emergency"} <= reasons
+    assert not {*CUTS, "emergency"} & plain
+    assert blocks == {"", "S1", "S2"}
+    assert "episode_block" in skipped

@@ -39,6 +39,7 @@ from edgebook.domain.book import (
     PmMemory,
     Position,
     RegimeSnapshot,
+    Shadow,
     TokenIntents,
     Trade,
 )
@@ -58,7 +59,7 @@ from edgebook.domain.evidence import (
 from edgebook.domain.pattern import CATEGORIES
 from edgebook.domain.protection import Protection
 
-REVISION = "0004"
+REVISION = "0005"
 """Newest schema revision this release knows: the head of ``migrations/versions``."""
 
 REVISION_TABLE = "edgebook_revision"
@@ -212,6 +213,7 @@ TABLES: tuple[TableSpec, ...] = (
         unique=("contract", "chain", "timeframe", "book"),
     ),
     _spec("memory", "pm_memory", PmMemory, "last_bar_ts last_bar_index"),
+    _spec("shadows", "shadows", Shadow, "position_id symbol timeframe episode_type entered seen_ts"),
     _spec(
         "orders",
         "orders",

@@ -6,7 +6,8 @@ which makes them durable in one transaction. The same workspace without a databa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
 
 from edgebook.adapters.codec import encode_row
@@ -21,6 +22,7 @@ from edgebook.domain.book import (
     PmMemory,
     Position,
     RegimeSnapshot,
+    Shadow,
     TokenIntents,
     Trade,
 )
@@ -44,6 +46,15 @@ from edgebook.ports import StrandLog, Table
 R = TypeVar("R")
 
 
+class Attempt:
+    """What all tables have changed since an attempt began: (table, key, row before, its number); None outside one."""
+
+    __slots__ = ("changes",)
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[RowTable[Any], str, Any, int]] | None = None
+
+
 class RowTable(Generic[R]):
     """``ports.Table`` in memory, loaded at first use.
 
@@ -51,9 +62,10 @@ class RowTable(Generic[R]):
     every row of the table. ``row_no`` is the order of first insertion; it is stored, so the order outlives the process.
     """
 
-    def __init__(self, spec: TableSpec, shelf: Shelf) -> None:
+    def __init__(self, spec: TableSpec, shelf: Shelf, attempt: Attempt | None = None) -> None:
         self._spec = spec
         self._shelf = shelf
+        self._attempt = attempt or Attempt()
         self._loaded = False
         self._rows: dict[str, R] = {}
         self._numbers: dict[str, int] = {}
@@ -87,8 +99,7 @@ class RowTable(Generic[R]):
             return
         if key not in self._before:
             self._before[key] = old, self._numbers.get(key, 0)
-        if self._since is not None:
-            self._since.setdefault(key, (old, self._numbers.get(key, 0)))
+        self._note(key, old)
         if old is None:
             self._numbers[key] = self._next
             self._next += 1
@@ -101,8 +112,7 @@ class RowTable(Generic[R]):
         if (old := self._rows.pop(key, None)) is None:
             return
         self._before.setdefault(key, (old, self._numbers[key]))
-        if self._since is not None:
-            self._since.setdefault(key, (old, self._numbers[key]))
+        self._note(key, old)
         del self._numbers[key]
         parent = key[: key.rfind("|") + 1]
         bucket = self._buckets[parent]
@@ -172,6 +182,16 @@ class RowTable(Generic[R]):
     def undo(self) -> None:
         """Back to the last `mark`."""
         since, self._since = self._since or {}, None
+        self.restore(since)
+
+    def _note(self, key: str, old: R | None) -> None:
+        if self._since is not None:
+            self._since.setdefault(key, (old, self._numbers.get(key, 0)))
+        if (changes := self._attempt.changes) is not None:
+            changes.append((self, key, old, self._numbers.get(key, 0)))
+
+    def restore(self, since: Mapping[str, tuple[R | None, int]]) -> None:
+        """Put rows back as they were: (row, number) by key, None where there was none."""
         for key, (old, number) in since.items():
             if old is None:
                 self._remove(key)
@@ -261,6 +281,7 @@ class _Tables:
         self.log = log
         self.positions: Table[Position] = table(SPECS["positions"])
         self.memory: Table[PmMemory] = table(SPECS["memory"])
+        self.shadows: Table[Shadow] = table(SPECS["shadows"])
         self.orders: Table[Order] = table(SPECS["orders"])
         self.trades: Table[Trade] = table(SPECS["trades"])
         self.decisions: Table[Decision] = table(SPECS["decisions"])
@@ -291,6 +312,7 @@ class Workspace(_Tables):
         self._tables: list[RowTable[Any]] = []
         self._closed = False
         self._mark = self._log.head
+        self._attempt = Attempt()
         super().__init__(self._log, self._table)
 
     def commit(self) -> None:
@@ -328,13 +350,28 @@ class Workspace(_Tables):
         for table in self._tables:
             table.undo()
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What fails inside leaves nothing behind; not to be nested, no commit inside."""
+        mark, self._attempt.changes = self._log.head, []
+        try:
+            yield
+        except BaseException:
+            self._log.undo(mark)
+            changes, self._attempt.changes = self._attempt.changes, None
+            for table, key, old, number in reversed(changes):
+                table.restore({key: (old, number)})
+            raise
+        finally:
+            self._attempt.changes = None
+
     def close(self) -> None:
         """Undo what is not committed and refuse further commits."""
         self.rollback()
         self._closed = True
 
     def _table(self, spec: TableSpec) -> RowTable[Any]:
-        table: RowTable[Any] = RowTable(spec, self._backend)
+        table: RowTable[Any] = RowTable(spec, self._backend, self._attempt)
         self._tables.append(table)
         return table
 
@@ -361,3 +398,7 @@ class ReadOnly(_Tables):
 
     def undo(self) -> None:
         """Nothing to forget."""
+
+    def attempt(self) -> AbstractContextManager[None]:
+        """Nothing to leave behind."""
+        return nullcontext()

@@ -332,12 +332,12 @@ def jobs(db: Db = None, as_json: AsJson = False) -> None:
 @app.command()
 def status(db: Db = None, as_json: AsJson = False) -> None:
     """One page about a database."""
-    from edgebook.cli.show import show_pairs
+    from edgebook.cli.show import show_status
     from edgebook.runtime import views
 
     with _Reading(db) as uow:
         found = views.status_view(uow)
-    typer.echo(json.dumps(found)) if as_json else show_pairs(found)
+    typer.echo(json.dumps(found)) if as_json else show_status(found)
 
 
 app.command()(download)

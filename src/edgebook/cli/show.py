@@ -138,6 +138,18 @@ def show_pairs(found: Mapping[str, Json]) -> None:
     console().print(table("", ("", ""), body))
 
 
+def show_status(found: Mapping[str, Json]) -> None:
+    """One page about a database: a line per fact, then what is held."""
+    held = found["open_positions"]
+    show_pairs({name: value if name != "open_positions" else len(value) for name, value in found.items()})
+    if not held:
+        return
+    columns = ("symbol", "tf", "status", "quantity", "cost USD", "since", "mark")
+    names = ("symbol", "timeframe", "status", "quantity", "cost_usd", "opened_at")
+    body = [(*(row[name] for name in names), "stale" if row["stale_mark"] else "") for row in held]
+    console().print(table(f"{len(held)} open positions", columns, body))
+
+
 def show_kill_switch(found: Mapping[str, Json]) -> None:
     """What the kill switch says now, and every protection that is on."""
     where = f" for channel {found['channel']}: its overrides are" if found["channel"] else ":"

@@ -57,6 +57,41 @@ class Emergency:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """Optional rules a trade was opened under (``trading.terms``); each is off at its default.
+
+    Attributes:
+        stop_atr: ATRs at entry below the average cost; a close below that ends the trade.
+        most_bars: bars since the first fill after which the trade ends.
+        timeout_bars: bars since an emergency exit after which the flat trade is closed.
+        blocks: whether its loss may bar the next entries.
+        attempt_id: attempt it was ordered in, "" where its start was not seen.
+    """
+
+    stop_atr: float = 0.0
+    most_bars: int = 0
+    timeout_bars: int = 0
+    blocks: bool = False
+    attempt_id: str = ""
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the trade may end on a bar on which nothing else happens."""
+        return bool(self.stop_atr or self.most_bars or self.timeout_bars)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What an attempt has come to so far: profit of its closed trades in USD, whether one bought in S1, whether one was
+    opened in S2."""
+
+    attempt_id: str
+    pnl_usd: Decimal = ZERO
+    s1_entry: bool = False
+    s2_entry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """The action that waits for its fill, and what the fill must know of its plan (memory changes on fills only).
 
@@ -70,6 +105,7 @@ class Planned:
         notional_usd, quantity: what was ordered, USD of a buy or tokens of a sale.
         complete_by: last bar close at which what a partial fill left may be ordered, microseconds UTC; 0: it may not.
         completes: whether the action orders what a partial fill left.
+        terms: optional rules the trade will be opened under; None for none, and where a trade is open.
     """
 
     action: TradeAction
@@ -82,6 +118,7 @@ class Planned:
     quantity: Decimal | None = None
     complete_by: int = 0
     completes: bool = False
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +142,11 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One position per (contract, chain, timeframe, book); folded from its strands (``trading.position.evolve``)."""
+    """One position per (contract, chain, timeframe, book); folded from its strands (``trading.position.evolve``).
+
+    ``terms`` are the optional rules of the open trade, ``tally`` what closed trades of an attempt add up to that may
+    bar the next one. ``blocked`` says where a lost attempt bars buys: ``S1`` is S1 and S2, ``S2`` is S2, "" nowhere.
+    """
 
     id: str
     symbol: str
@@ -144,6 +185,9 @@ class Position:
     trades_closed: int = 0
     last_seq: int = 0
     status_since: int = 0
+    terms: Terms | None = None
+    tally: Tally | None = None
+    blocked: str = ""
 
     @property
     def key(self) -> str:
@@ -387,18 +431,59 @@ class OpenEpisode:
 
 @dataclass(frozen=True, slots=True)
 class PmMemory:
-    """Checkpoint of one position's work in progress; not a projection."""
+    """Checkpoint of one position's work in progress; not a projection.
+
+    ``told_skip`` is the last ``pm_skipped`` of the attempt, as text; "" once an action was planned.
+    """
 
     position_id: str
     last_bar_ts: int = 0
     last_bar_index: int = -1
     episodes: tuple[OpenEpisode, ...] = ()
     pending_entries: Mapping[str, str] = field(default_factory=dict)
+    told_skip: str = ""
 
     @property
     def key(self) -> str:
         """Row key."""
         return self.position_id
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """One closed gate window of a running attempt, bought on paper of its own (`trading.shadows`); not a projection.
+
+    Attributes:
+        window_id, position_id, symbol, timeframe, correlation_id: whose chance it is; how it ends is known when the
+            attempt does.
+        episode_type, window_kind, entered, flag_on, blocked_by, scope, thresholds, margins: see `ShadowOutcome`.
+        a_base, e_base: A and E of the bar it was bought on; they stay.
+        seen_ts: close of the last bar it was led over.
+        twin: the position it would be.
+    """
+
+    window_id: str
+    position_id: str
+    symbol: str
+    timeframe: str
+    correlation_id: str
+    episode_type: str
+    window_kind: str
+    entered: bool
+    flag_on: bool
+    blocked_by: tuple[str, ...]
+    scope: ScopeDict
+    thresholds: Mapping[str, float]
+    margins: Mapping[str, float]
+    a_base: float
+    e_base: float
+    seen_ts: int
+    twin: Position
+
+    @property
+    def key(self) -> str:
+        """Row key."""
+        return f"{self.position_id}|{self.window_id}"
 
 
 @dataclass(frozen=True, slots=True)

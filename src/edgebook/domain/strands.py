@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from edgebook.domain.codec import from_json, to_json
 from edgebook.domain.coefficient import CoefficientPart
 from edgebook.domain.errors import StrandError
 from edgebook.domain.protection import NavMarked, ProtectionChanged
 from edgebook.domain.scope import ScopeValue
+from edgebook.domain.shadow import ShadowsClosed
 
 Json = Any
 ScopeDict = Mapping[str, ScopeValue]
@@ -178,6 +179,22 @@ class PmAction:
     reasons: Mapping[str, str | int | float | bool | None]
     caps: tuple[str, ...] = ()
     nudges: tuple[Nudge, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PmSkipped:
+    """A rule of the portfolio manager matched, but nothing could be done; told once per attempt until the reasons
+    change or an action is planned (trading.md 3.6).
+
+    ``reasons``: limits that left nothing (``caps.*``), protections, or why the position may not act.
+    """
+
+    kind: ClassVar[str] = "pm_skipped"
+    rule: int
+    side: str
+    state: str
+    price: float
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +372,10 @@ class LeverEvidence:
 
 @dataclass(frozen=True, slots=True)
 class BuyWindow:
-    """A gate window closed (trading.md 5): contiguous bars on which a buy was near."""
+    """A gate window closed (trading.md 5): contiguous bars on which a buy was near.
+
+    ``entry_ts`` is the close of the bar an entry that filled was planned on, 0 without one.
+    """
 
     kind: ClassVar[str] = "uptrend_buy_window"
     window_id: str
@@ -376,6 +396,7 @@ class BuyWindow:
     samples: tuple[WindowSample, ...]
     summary: Mapping[str, Mapping[str, float]]
     levers: tuple[LeverEvidence, ...]
+    entry_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +460,7 @@ Payload = (
     | DecisionLowcap
     | PositionStatus
     | PmAction
+    | PmSkipped
     | OrderFilled
     | OrderRejected
     | OrderExpired
@@ -447,33 +469,13 @@ Payload = (
     | StageTransition
     | BuyWindow
     | EpisodeSummary
+    | ShadowsClosed
     | ProtectionChanged
     | NavMarked
     | JobCompleted
     | ConfigChanged
 )
-PAYLOADS: dict[str, type[Payload]] = {
-    p.kind: p
-    for p in (
-        SocialLowcap,
-        CuratorRegistered,
-        DecisionLowcap,
-        PositionStatus,
-        PmAction,
-        OrderFilled,
-        OrderRejected,
-        OrderExpired,
-        PositionClosed,
-        TradeCounterfactual,
-        StageTransition,
-        BuyWindow,
-        EpisodeSummary,
-        ProtectionChanged,
-        NavMarked,
-        JobCompleted,
-        ConfigChanged,
-    )
-}
+PAYLOADS: dict[str, type[Payload]] = {kind.kind: kind for kind in get_args(Payload)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from edgebook.runtime.live_tape import LiveTape
 from edgebook.runtime.market import Tape
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
-from edgebook.trading.rules import DecisionRules, PmRules, ProtectionRules, TradingRules
+from edgebook.trading.rules import DecisionRules, PmRules, ProtectionRules, RiskRules, SkewRules, TradingRules
 from edgebook.trading.signals import parse_signal
 
 _SETTINGS = "settings_hash"
@@ -113,14 +113,22 @@ def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules
         book=settings.book,
         starting_cash_usd=Decimal(settings.starting_cash_usd),
         timeframes=tuple(timeframes),
-        dm=DecisionRules(coefficients=settings.dm_coefficients),
+        dm=DecisionRules(coefficients=settings.dm_coefficients, warn_positions=settings.max_active),
         pm=PmRules(
             s1_policy=settings.s1_policy,
             first_dip_enabled=settings.first_dip,
             reclaim_enabled=settings.reclaim,
             complete_partials=settings.complete_partials,
             archive_after=round(settings.archive_days * DAY),
+            pool_only=settings.pool_only,
+            trade_mid_attempt=settings.trade_mid_attempt,
+            episode_block=settings.episode_block,
+            disaster_stop_atr=settings.disaster_stop_atr,
+            max_bars_in_attempt=settings.max_bars_in_attempt,
+            emergency_timeout_bars=settings.emergency_timeout_bars,
         ),
+        risk=_risk_rules(settings),
+        skew=SkewRules(enabled=settings.exposure_skew, alpha=settings.exposure_skew_alpha),
         protections=ProtectionRules(
             daily_loss=Decimal(repr(settings.daily_loss_stop)),
             drawdown=Decimal(repr(settings.drawdown_stop)),
@@ -132,12 +140,30 @@ def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules
     )
 
 
+def _risk_rules(settings: Settings) -> RiskRules:
+    return RiskRules(
+        min_notional_usd=_exact(settings.min_notional_usd),
+        cash_reserve=_exact(settings.cash_reserve),
+        max_exposure=_exact(settings.max_exposure),
+        per_token=_exact(settings.per_token),
+        participation=_exact(settings.participation),
+        fee_bps=_exact(settings.fee_reserve_bps),
+        canary=frozenset(settings.canary),
+    )
+
+
+def _exact(number: float) -> Decimal:
+    """A setting as it was written: 5, and not 5.0."""
+    return Decimal(f"{number:.15g}")
+
+
 def paper_broker(settings: Settings, tokens: Mapping[str, TokenInfo], rules: TradingRules) -> PaperBroker:
     """The paper broker of these settings; costs follow each token's chain, the share of a bar it fills the rules."""
     return PaperBroker(
         PaperCosts(
             symbols={symbol: token.chain for symbol, token in tokens.items()},
             participation=float(rules.risk.participation),
+            max_slippage_bps=settings.max_slippage_bps,
             fill_on=settings.fill_on,
             failure_probability=settings.failure_probability,
         )

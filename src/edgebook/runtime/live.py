@@ -126,6 +126,7 @@ def _broker(settings: Settings, venue: Venue, monotonic: Callable[[], float]) ->
         mode=settings.broker,
         live_books=settings.live_books,
         grace_seconds=settings.grace_seconds,
-        ladder_bps=settings.ladder_bps,
+        ladder_bps=settings.ladder,
+        max_slippage_bps=settings.max_slippage_bps,
         clock=monotonic,
     )

@@ -201,6 +201,12 @@ class Tape:
         i = int(prices.ts_open.searchsorted(now - self._step, side="right")) if prices else 0
         return float(prices.close[i - 1]) if prices and i else None
 
+    def mark_at(self, symbol: str, now: int) -> int | None:
+        """When the latest closed base bar closed, microseconds UTC."""
+        prices = self._prices.get(symbol)
+        i = int(prices.ts_open.searchsorted(now - self._step, side="right")) if prices else 0
+        return int(prices.ts_open[i - 1]) + self._step if prices and i else None
+
     def quote(self, symbol: str, planned: int, now: int) -> Quote | None:
         """Open of the first base bar with ``planned <= ts_open <= now``."""
         prices = self._prices[symbol]

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from edgebook.domain.errors import InputError
 from edgebook.domain.timeframe import TIMEFRAMES
+from edgebook.ports import MAX_SLIPPAGE_BPS
 
 #: Settings that change no result, and may tell of a machine what a report should not: paths, hosts, passwords.
 MACHINE_FACTS = {
@@ -39,8 +40,11 @@ _PROTECTIONS = {
     "loss_streak_hours",
     "stop_buy",
 }
-#: How far from the middle an order may go is the operator's to change between two runs, too.
-_EXECUTION = {"ladder_bps"}
+#: How far from the middle an order may go, and which tokens may be bought, is the operator's to change between two
+#: runs, too.
+_EXECUTION = {"ladder_bps", "max_slippage_bps", "canary"}
+#: Limits of a buy; they make another book.
+_RISK = ("min_notional_usd", "cash_reserve", "max_exposure", "per_token", "participation", "fee_reserve_bps")
 #: Settings of a later release: at their default they are not hashed, so that databases from before stay usable.
 _LATER = {
     "dm_coefficients",
@@ -53,10 +57,22 @@ _LATER = {
     "broker",
     "venue",
     "symbols",
+    "max_active",
+    "exposure_skew",
+    "exposure_skew_alpha",
+    *_RISK,
+    "pool_only",
+    "trade_mid_attempt",
+    "episode_block",
+    "disaster_stop_atr",
+    "max_bars_in_attempt",
+    "emergency_timeout_bars",
     *_EXECUTION,
     *_PROTECTIONS,
 }
 _Share = Annotated[float, Field(ge=0, lt=1)]
+_Part = Annotated[float, Field(gt=0, le=1)]
+_Bps = Annotated[float, Field(gt=0, lt=10_000)]
 _Hours = Annotated[float, Field(ge=0, le=8_760)]
 
 
@@ -92,6 +108,18 @@ class Settings(BaseSettings):
     """Whether a reclaim of EMA333 after an emergency exit is bought (rule 4; decisions 58)."""
     complete_partials: bool = True
     """Whether what a partial fill left is ordered on the next bar while the signal still holds (trading.md 4.3)."""
+    pool_only: bool = False
+    """Whether rule 8 buys in S3 without trim proceeds only when nothing is held (trading.md 3.4)."""
+    trade_mid_attempt: bool = False
+    """Whether an attempt whose start was not seen may be bought into (trading.md 2)."""
+    episode_block: bool = False
+    """Whether an attempt that was entered and lost bars entries in S1 and S2 until an S3 is seen (trading.md 3.4)."""
+    disaster_stop_atr: float = Field(default=0.0, ge=0, le=100)
+    """ATRs at entry below the average cost; a close below that ends the trade (trading.md 3.4). 0 is off."""
+    max_bars_in_attempt: int = Field(default=0, ge=0)
+    """Bars since the first fill after which a trade ends (trading.md 3.4); 0 is off."""
+    emergency_timeout_bars: int = Field(default=0, ge=0)
+    """Bars after an emergency exit after which the flat trade is closed (trading.md 4.4); 0 is never."""
     archive_days: float = Field(default=0.0, ge=0, le=36_500)
     """Days without a signal after which a flat position is archived; 0 is never."""
     dm_coefficients: Literal["off", "on", "all"] = "on"
@@ -109,6 +137,28 @@ class Settings(BaseSettings):
     """How long a streak of losses stops them, after the last one."""
     stop_buy: bool = False
     """Whether nothing is bought at all; exits go on."""
+    min_notional_usd: float = Field(default=5.0, ge=0, le=1e12)
+    """Smallest order, USD."""
+    cash_reserve: _Share = 0.05
+    """Share of the book's value that stays cash."""
+    max_exposure: _Part = 1.0
+    """Cost of all that is held, at most, as a share of the book's value."""
+    per_token: _Part = 0.20
+    """The same of one token, on all its timeframes."""
+    participation: _Part = 0.05
+    """Largest share of the USD traded on the decision bar that one order may take."""
+    fee_reserve_bps: float = Field(default=30.0, ge=0, lt=10_000)
+    """Cash that a buy keeps free for its fee, in basis points of it; no less than the venue charges."""
+    max_active: int = Field(default=69, ge=1)
+    """Positions with an open trade from which on a decision carries a warning; nothing is refused."""
+    canary: Annotated[tuple[str, ...], NoDecode] = ()
+    """Symbols or contracts that may be bought, for a first try with few of them; empty for all. Exits go on."""
+    exposure_skew: bool = False
+    """Whether a buy shrinks where the book holds much of its kind already (trading.md 3.6)."""
+    exposure_skew_alpha: float = Field(default=0.5, ge=0, le=100)
+    """How much more a close likeness counts there than a loose one; 0: the same."""
+    max_slippage_bps: _Bps = MAX_SLIPPAGE_BPS
+    """Slippage beyond which an order is not filled: paper refuses it, a venue is never asked for it."""
     fill_on: Literal["next_open", "close"] = "next_open"
     """Price of a paper fill: the open of the next bar, or the close of the bar it was decided on."""
     failure_probability: float = Field(default=0.0, ge=0, le=1)
@@ -123,8 +173,8 @@ class Settings(BaseSettings):
     """Books that may trade for real money: the second switch beside ``broker = live``."""
     grace_seconds: float = Field(default=30.0, gt=0, le=3_600)
     """Time between the two look-ups that prove an unanswered order dead."""
-    ladder_bps: Annotated[tuple[float, ...], NoDecode] = (100.0, 300.0, 600.0)
-    """Farthest limit of an order from the middle of the book, by fruitless tries so far."""
+    ladder_bps: Annotated[tuple[float, ...], NoDecode] = (100.0, 300.0, MAX_SLIPPAGE_BPS)
+    """Farthest limit of an order from the middle of the book, by fruitless tries so far; see `ladder`."""
     symbols: Annotated[tuple[str, ...], NoDecode] = ()
     """What a ``ccxt:EXCHANGE`` feed follows, by the venue's own ids such as SOLUSDT."""
     commit_every_strands: int = Field(default=4_000, ge=1)
@@ -140,6 +190,26 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"daily_loss_stop is {self.daily_loss_stop:g} and drawdown_stop is {self.drawdown_stop:g}; the daily "
                 "stop must be the smaller one, or it can never be the first"
+            )
+        if 0 < self.max_bars_in_attempt <= self.emergency_timeout_bars:
+            raise ValueError(
+                f"emergency_timeout_bars is {self.emergency_timeout_bars} and max_bars_in_attempt is "
+                f"{self.max_bars_in_attempt}; the timeout must be the smaller one, or it can never be the first"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        largest = self.starting_cash_usd * min(self.per_token, self.max_exposure, 1 - self.cash_reserve)
+        if self.min_notional_usd > largest and self.model_fields_set & set(_RISK):
+            raise ValueError(
+                f"min_notional_usd is {self.min_notional_usd:g} and starting_cash_usd {self.starting_cash_usd}: "
+                f"cash_reserve, max_exposure and per_token leave {largest:g} for an order; it must not be more"
+            )
+        if "ladder_bps" in self.model_fields_set and max(self.ladder_bps, default=0.0) > self.max_slippage_bps:
+            raise ValueError(
+                f"ladder_bps goes up to {max(self.ladder_bps):g} and max_slippage_bps is {self.max_slippage_bps:g}; "
+                "no rung may be beyond it"
             )
         return self
 
@@ -164,11 +234,16 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def ladder(self) -> tuple[float, ...]:
+        """``ladder_bps``, its default cut to ``max_slippage_bps``; what was given is never beyond it."""
+        return tuple(min(rung, self.max_slippage_bps) for rung in self.ladder_bps)
+
+    @property
     def live_feed(self) -> bool:
         """Whether bars come from an exchange as they happen."""
         return self.feed.startswith("ccxt:")
 
-    @field_validator("live_books", "symbols", "ladder_bps", mode="before")
+    @field_validator("live_books", "symbols", "ladder_bps", "canary", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

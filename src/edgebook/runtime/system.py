@@ -16,6 +16,7 @@ from edgebook.jobs import (
     Job,
     check_protections,
     decision_maker,
+    follow_shadows,
     ingest_signal,
     pm_core_tick,
     settle_order,
@@ -96,6 +97,8 @@ class System:
         for timeframe in self.tape.timeframes:
             if self.tape.due(timeframe, now) or desk.attention.get(timeframe):
                 self._do("pm_core_tick", now, lambda tf=timeframe: pm_core_tick(desk, tf, now))
+            if desk.rules.shadows.enabled and self.tape.due(timeframe, now):
+                self._do("follow_shadows", now, lambda tf=timeframe: follow_shadows(desk, tf, now))
         self._take_signals(now)
         for slot, job in timetable.until(now):
             self.run_job(job, slot)
@@ -179,6 +182,7 @@ class System:
         seq = self.desk.uow.log.head[0]
         for name in self._last_runs:
             self._note_idle(name)
+        self.desk.note_stale_marks(self.clock)
         self.desk.uow.watermarks.put(Watermark("clock", seq, self.clock))
         self.desk.uow.commit()
         self._committed = seq

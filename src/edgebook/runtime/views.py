@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from edgebook.desk import STALE_MARKS
 from edgebook.domain.codec import to_json
 from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Lesson, family_key
@@ -136,6 +137,7 @@ def status_view(uow: UnitOfWork) -> dict[str, Json]:
         "strands_by_kind": uow.log.counts(),
         "strands_not_aggregated": seq - (aggregated.seq if aggregated else 0),
         "positions": dict(sorted(Counter(p.status for p in uow.positions.values()).items())),
+        "open_positions": open_positions_view(uow),
         "trades": len(trades),
         "pnl_usd": str(sum((t.pnl_usd for t in trades), start=type(trades[0].pnl_usd)(0))) if trades else "0",
         "lessons": dict(sorted(lessons.items())),
@@ -147,6 +149,27 @@ def status_view(uow: UnitOfWork) -> dict[str, Json]:
         "protections": in_force,
         "venue": venue_view(uow),
     }
+
+
+def open_positions_view(uow: UnitOfWork) -> list[dict[str, Json]]:
+    """Every position with an open trade, by symbol and timeframe; ``stale_mark`` says that the price it is valued at is
+    more than three of its bars old."""
+    fact = uow.meta.get(STALE_MARKS)
+    stale = set(json.loads(fact.value)) if fact is not None else set()
+    trading = (p for p in uow.positions.values() if p.trade_id)
+    return [
+        {
+            "position": p.id,
+            "symbol": p.symbol,
+            "timeframe": p.timeframe,
+            "status": p.status,
+            "quantity": str(p.ledger.quantity),
+            "cost_usd": str(p.ledger.cost),
+            "opened_at": when(p.entry_ts),
+            "stale_mark": p.id in stale,
+        }
+        for p in sorted(trading, key=lambda p: (p.symbol, p.timeframe, p.id))
+    ]
 
 
 def venue_view(uow: UnitOfWork) -> dict[str, Json]:
@@ -348,6 +371,7 @@ def _line(strand: Strand) -> dict[str, Json]:
         "pm_action": lambda p: (
             f"{p.decision_type} rule {p.rule} {p.side} size {p.size_frac:.4f} (base {p.base_size_frac:.4f})"
         ),
+        "pm_skipped": lambda p: f"rule {p.rule} could not {p.side}: {', '.join(p.reasons)}",
         "order_filled": lambda p: f"{p.side} {p.quantity} at {p.price:.6g}, fee {p.fee_usd}",
         "position_closed": lambda p: f"rr {p.summary.rr:+.3f}, pnl {p.summary.pnl_usd} ({p.exit_reason})",
         "uptrend_stage_transition": lambda p: f"{p.from_state} -> {p.to_state}",

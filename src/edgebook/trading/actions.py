@@ -2,7 +2,7 @@
 
 | rule | state | does |
 |---|---|---|
-| 1 | any | full exit when the attempt is over, until nothing is left |
+| 1 | any | full exit when the attempt is over or the trade has met its stop, until nothing is left |
 | 2 | S3 | emergency exit below EMA333; the trade stays open |
 | 3 | S2, S3 | trim at a level |
 | 4 | S3 | buy back after an emergency exit (switch, default off) |
@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -34,6 +34,8 @@ from edgebook.trading.position import gross
 from edgebook.trading.protections import OPEN, Guard
 from edgebook.trading.risk import BookView, limit_buy, usd_remaining
 from edgebook.trading.rules import PmRules, TradingRules
+from edgebook.trading.skew import lot_of, skew_of
+from edgebook.trading.terms import CUTS, barred, cut_reason, terms_said
 
 Reason = str | int | float | bool | None
 
@@ -102,8 +104,16 @@ _EXIT_STATE = {"s1_to_s0_bearish_order": "S1", "all_emas_below_333": "S3"}
 
 
 def wants_exit(position: Position, reading: MarketReading) -> bool:
-    """Rule 1: the attempt is over (or an exit was begun) and tokens are held."""
-    return position.holding and (reading.exit_position or reading.state == "S0" or position.exiting)
+    """Rule 1: the attempt is over (or an exit was begun, or the trade has met a stop of its own) and tokens are held.
+
+    The stops of `trading.terms` close the trade as the end of an attempt does, so they are of this rule and come before
+    an emergency exit, which keeps the trade open: a trade that has lost or lasted too much must not wait to be bought
+    back. Once begun, the exit goes on whatever the price does.
+    """
+    if not position.holding:
+        return False
+    over = reading.exit_position or reading.state == "S0" or position.exiting
+    return over or bool(position.terms is not None and cut_reason(position, reading))
 
 
 def wants_emergency(position: Position, reading: MarketReading) -> bool:
@@ -199,28 +209,43 @@ def in_dx_zone(reading: MarketReading, report: GateReport) -> bool:
 
 
 def first_match(s: Situation) -> int:
-    """Number of the first rule that matches on this bar, 0 for none."""
+    """Number of the first rule that matches on this bar, 0 for none.
+
+    A trim worth less than the smallest order gives way to the next rule that matches; alone it is still the first.
+    """
+    found = _matches(s)
+    first = next(found, 0)
+    if first != 3:
+        return first
+    lower = next(found, 0)
+    return lower if lower and isinstance(_sell(s, 3), Skip) else first
+
+
+def _matches(s: Situation) -> Iterator[int]:
+    """Numbers of all rules that match on this bar, ascending."""
     position, reading, report, rules = s.position, s.reading, s.report, s.rules.pm
     if position.holding:
         if wants_exit(position, reading):
-            return 1
+            yield 1
         if wants_emergency(position, reading):
-            return 2
+            yield 2
         if wants_trim(position, reading, rules):
-            return 3
+            yield 3
     if position.exiting:
-        return 0
+        return
     if reading.state == "S3":
         if wants_reclaim(position, reading, rules):
-            return 4
+            yield 4
         if wants_dx(position, reading, report, rules):
-            return 7
+            yield 7
         if wants_s3(position, reading, report, rules):
-            return 8
-        return 9 if wants_first_dip(position, reading, rules) else 0
-    if wants_s1(position, reading, report, rules):
-        return 5
-    return 6 if wants_s2(position, reading, report) else 0
+            yield 8
+        if wants_first_dip(position, reading, rules):
+            yield 9
+    elif wants_s1(position, reading, report, rules):
+        yield 5
+    elif wants_s2(position, reading, report):
+        yield 6
 
 
 def attempt_known(position: Position, rules: PmRules) -> bool:
@@ -236,10 +261,14 @@ def standing_blocks(s: Situation) -> tuple[str, ...]:
         blocks.append("no_attempt")
     if s.guard is not OPEN:
         blocks += s.guard.against(_gate_pattern(position, reading))
+    if not s.rules.risk.may_buy(position.symbol, position.contract):
+        blocks.append("canary")
     if position.status not in ("watchlist", "active"):
         blocks.append(_not_buying(position))
     if position.planned is not None:
         blocks.append("order_open")
+    if barred(position, reading.state):
+        blocks.append("episode_block")
     if reading.state == "S1":
         if position.s1_used:
             blocks.append("s1_used")
@@ -290,7 +319,8 @@ def plan_action(s: Situation) -> PlannedAction | Skip:
     """The one action of this bar, or why there is none.
 
     A rule that matches but cannot be carried out (an order is open, buys are off, limits leave nothing) ends the
-    search: the bar is skipped with its reasons, lower rules are not tried.
+    search: the bar is skipped with its reasons, lower rules are not tried. Only a trim too small to be ordered gives
+    way (`first_match`): a buy costs it nothing.
     """
     rule = first_match(s)
     if rule == 0:
@@ -307,9 +337,7 @@ def _sell(s: Situation, rule: int) -> PlannedAction | Skip:
     strength, version = Strength(), s.history.version_at(reading.ts)
     reasons: dict[str, Reason] = {"ox": finite_or_none(reading.ox)}
     if rule == 1:
-        why = reading.exit_reason or position.exit_reason or "attempt_over"
-        reasons["exit_reason"] = why
-        state = _EXIT_STATE.get(why, reading.prev_state)
+        reasons["exit_reason"], state = _leaving(position, reading)
     pattern = generate_canonical_pattern_key("pm", state, spec.motif, "trim" if rule == 3 else "exit")
     if rule == 3:
         pinned = s.history.as_of(position.pinned_config)
@@ -337,6 +365,18 @@ def _sell(s: Situation, rule: int) -> PlannedAction | Skip:
     )
 
 
+def _leaving(position: Position, reading: MarketReading) -> tuple[str, str]:
+    """Why a full exit is made, and the state that is left; a stop of the trade leaves the state it is in."""
+    begun, in_attempt = position.exit_reason, reading.state != "S0"
+    cut = begun if begun in CUTS else ""
+    if not cut and in_attempt and not (reading.exit_reason or begun):
+        cut = cut_reason(position, reading)
+    if cut and in_attempt:
+        return cut, reading.state
+    why = cut or reading.exit_reason or begun or "attempt_over"
+    return why, _EXIT_STATE.get(why, reading.prev_state)
+
+
 def _buy(s: Situation, rule: int) -> PlannedAction | Skip:
     position, reading, rules = s.position, s.reading, s.rules
     spec, pattern = _SPECS[rule], _pattern(rule, position.trade_id)
@@ -347,7 +387,8 @@ def _buy(s: Situation, rule: int) -> PlannedAction | Skip:
     strength = apply_pattern_strength_overrides(s.history, pattern, s.scope, reading.ts, holdout=s.holdout_strength)
     book = s.book()
     allowance = usd_remaining(book, position.allocation_pct)
-    size = size_of(kind, position, s.regime.a_base, s.regime.e_base, strength, rules.sizes, allowance)
+    skew = skew_of(lot_of(position, pattern.key), book.lots, book.nav, rules.skew) if rules.skew.enabled else 1.0
+    size = size_of(kind, position, s.regime.a_base, s.regime.e_base, strength, rules.sizes, allowance, skew)
     capped = limit_buy(size.amount, book, allowance, s.bar_volume_usd, rules.risk)
     if capped.notional_usd <= 0:
         return Skip(rule, tuple(f"caps.{name}" for name in capped.caps))
@@ -363,7 +404,7 @@ def _buy(s: Situation, rule: int) -> PlannedAction | Skip:
         caps=capped.caps,
         nudges=(*s.controls.nudges, *strength.nudges) if rule in GATE_RULES else strength.nudges,
         config_version=strength.config_version,
-        reasons=_buy_reasons(s, rule, kind),
+        reasons=_buy_reasons(s, rule, kind) | _skewed(s, skew, strength.size_mult),
     )
 
 
@@ -378,7 +419,11 @@ def refusals_of(s: Situation, pattern_key: str) -> tuple[str, ...]:
     refusals = []
     if not attempt_known(s.position, s.rules.pm):
         refusals.append("no_attempt")
+    if barred(s.position, s.reading.state):
+        refusals.append("episode_block")
     refusals += s.guard.against(pattern_key)
+    if not s.rules.risk.may_buy(s.position.symbol, s.position.contract):
+        refusals.append("canary")
     if s.position.status not in ("watchlist", "active"):
         refusals.append(_not_buying(s.position))
     return tuple(refusals)
@@ -386,6 +431,11 @@ def refusals_of(s: Situation, pattern_key: str) -> tuple[str, ...]:
 
 def _not_buying(position: Position) -> str:
     return "paused" if position.status == "paused" else "not_trading"
+
+
+def _skewed(s: Situation, skew: float, size_mult: float) -> dict[str, Reason]:
+    """What a skewed buy says of it: the skew, and its product with what learning makes of the size."""
+    return {"exposure_skew": skew, "combined_mult": size_mult * skew} if s.rules.skew.enabled else {}
 
 
 def _buy_reasons(s: Situation, rule: int, kind: str) -> dict[str, Reason]:
@@ -398,6 +448,8 @@ def _buy_reasons(s: Situation, rule: int, kind: str) -> dict[str, Reason]:
         "dx": finite_or_none(reading.dx),
         "edx": finite_or_none(reading.edx),
     }
+    if not s.position.trade_id:
+        reasons.update(terms_said(rules))
     if kind == "pool":
         reasons["clears_pool"] = True
     if rule == 7:

@@ -152,7 +152,8 @@ def approval_gates(
     Args:
         known: whether the token table has the symbol; None when there is no table.
         holding: timeframes on which the token is held; informative (decisions 41 decides again when flat).
-        active: number of active positions in the book; None when not counted.
+        active: positions of the book that have a trade open; from ``warn_positions`` on a warning, never a refusal;
+            None when not counted.
     """
     chain = signal.chain in rules.chains
     buy = signal.intent in BUY_INTENTS
@@ -239,6 +240,7 @@ def decide(
         curator: row of the signal's curator, None if nobody knows it.
         positions: the token's existing positions by timeframe.
         regime: the market at ``now``; only its DM dims enter the scope.
+        active_positions: positions of the book that have a trade open.
         bars_count: closed bars per timeframe; a new position is watched from ``bars_threshold`` on, dormant below.
         now: microseconds UTC.
         answered: per timeframe the newest signal the position there answers to already.

@@ -1,7 +1,7 @@
 """Sizes: from appetite (A) and assertiveness (E), through what learning says, to a fraction (trading.md 3.3, 3.5).
 
-Order: ``A' = clip(A * aggression)`` -> fraction -> payback multiplier -> ``* size_mult`` -> clip. Full exits read no
-lever.
+Order: ``A' = clip(A * aggression)`` -> fraction -> payback multiplier -> ``* size_mult`` -> ``* skew`` -> clip. Full
+exits read no lever.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def size_of(
     strength: Strength,
     rules: SizeRules,
     allowance: Decimal = ZERO,
+    skew: float = 1.0,
 ) -> Size:
     """Size of an action of ``kind``, with and without learning.
 
@@ -117,6 +118,7 @@ def size_of(
         a_base, e_base: A and E of the regime, in [0, 1], before overrides.
         strength: the multipliers that apply to the action's pattern; neutral leaves fraction == base_fraction.
         allowance: USD the position may still spend (buys).
+        skew: factor of a buy for what the book holds already (`trading.skew`), in [0, 1]; with and without learning.
     """
     basis = basis_of(kind, position, allowance)
     if kind == "exit":
@@ -127,10 +129,9 @@ def size_of(
         base = min(rules.max_trim, size_fraction(kind, e_base, rules) * multiplier)
         return Size(min(rules.max_trim, size_fraction(kind, e_value, rules) * multiplier), base, a_base, e_value, basis)
     a_value = _unit(a_base * strength.entry_aggression_mult)
-    base = _unit(size_fraction(kind, a_base, rules) * multiplier)
-    return Size(
-        _unit(size_fraction(kind, a_value, rules) * multiplier * strength.size_mult), base, a_value, e_base, basis
-    )
+    base = _unit(size_fraction(kind, a_base, rules) * multiplier * skew)
+    fraction = _unit(size_fraction(kind, a_value, rules) * multiplier * strength.size_mult * skew)
+    return Size(fraction, base, a_value, e_base, basis)
 
 
 def _unit(x: float) -> float:

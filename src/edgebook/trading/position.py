@@ -25,6 +25,7 @@ from edgebook.domain.strands import (
 )
 from edgebook.domain.values import replace
 from edgebook.trading.rules import DUST_SHARE, DUST_USD
+from edgebook.trading.terms import attempt_ended, terms_of, trade_counted
 
 #: Reason of the status strand that gives up what a partial fill left to order.
 LAPSED = "completion_lapsed"
@@ -190,7 +191,10 @@ def _status(position: Position | None, strand: Strand, status: PositionStatus) -
 
 
 def _forgetful(position: Position) -> Position:
-    """An archived position is not ticked, so what it knew of its attempt will not be true when it is woken."""
+    """An archived position is not ticked, so what it knew of its attempt will not be true when it is woken.
+
+    A block stays: only an S3 that was seen lifts it.
+    """
     return replace(
         position,
         attempt_id="",
@@ -202,6 +206,7 @@ def _forgetful(position: Position) -> Position:
         last_trim_level=None,
         pool=Pool(),
         emergency=Emergency(),
+        tally=None,
     )
 
 
@@ -220,6 +225,7 @@ def _planned(position: Position, strand: Strand) -> Position:
         action.quantity,
         int(action.reasons.get("complete_by") or 0),
         bool(action.reasons.get("completes")),
+        terms_of(action.reasons, position.attempt_id) if action.side == "buy" and not position.trade_id else None,
     )
     closing = action.rule == 1
     reason = str(action.reasons.get("exit_reason") or position.exit_reason) if closing else position.exit_reason
@@ -315,6 +321,7 @@ def _bought(position: Position, strand: Strand, fill: OrderFilled, planned: Plan
         entry_price=fill.price,
         entry_atr=planned.atr,
         pinned_config=strand.config_version,
+        terms=planned.terms,
         s3_reached_ts=strand.ts_event if planned.state == "S3" else 0,
     )
 
@@ -373,7 +380,7 @@ def _moved(position: Position, strand: Strand) -> Position:
     assert isinstance(change, StageTransition)
     seen = replace(position, last_seq=strand.seq)
     if change.to_state == "S0":
-        return replace(seen, attempt_id="", armed_s2=False, armed_s3=False)
+        return replace(attempt_ended(seen), attempt_id="", armed_s2=False, armed_s3=False)
     if change.from_state == "S0":
         return replace(
             seen,
@@ -391,13 +398,15 @@ def _moved(position: Position, strand: Strand) -> Position:
         return replace(seen, armed_s2=True)
     if change.to_state == "S3":
         reached = strand.ts_event if position.trade_id and not position.s3_reached_ts else position.s3_reached_ts
-        return replace(seen, armed_s3=True, first_dip_used=False, s3_reached_ts=reached)
+        return replace(seen, armed_s3=True, first_dip_used=False, s3_reached_ts=reached, blocked="")
     return seen
 
 
 def _closed(position: Position, strand: Strand) -> Position:
+    closed = strand.payload
+    assert isinstance(closed, PositionClosed)
     return replace(
-        position,
+        trade_counted(position, closed),
         status="paused" if position.status == "paused" else "watchlist",
         status_since=strand.ts_event,
         decision_used=True,
@@ -410,6 +419,7 @@ def _closed(position: Position, strand: Strand) -> Position:
         entry_atr=0.0,
         s3_reached_ts=0,
         pinned_config=0,
+        terms=None,
         actions=(),
         planned=None,
         pending=None,

@@ -46,7 +46,7 @@ class DecisionRules:
         note_volume_usd, note_liquidity_usd: below these the gate passes with a note.
         splits: share of the allocation per timeframe.
         pending_days: how long a decision waits for a holding position to close.
-        warn_positions: more active positions than this earn a warning.
+        warn_positions: from so many positions with an open trade on, a decision carries a warning.
         bars_threshold: closed bars a position needs before it is watched.
         max_hole_bars: a hole of more missing bars than this starts that count anew; a tenth of the threshold.
         test_mult: factor of the allocation in test mode.
@@ -101,6 +101,9 @@ class PmRules:
 
     ``complete_partials``: what a partial fill left is ordered on the next bar while the signal holds (trading.md 4.3).
     ``archive_after``: time without a signal after which a flat position is archived, microseconds; 0 is never.
+    ``pool_only``: rule 8 buys only when flat. ``trade_mid_attempt``: an attempt whose start was not seen is bought too.
+    ``episode_block``, ``disaster_stop_atr`` (ATRs), ``max_bars_in_attempt`` and ``emergency_timeout_bars`` (bars) are
+    the rules of `trading.terms`, off at False and 0.
     """
 
     s1_policy: str = "on_primer"
@@ -117,8 +120,21 @@ class PmRules:
     order_ttl_seconds: int = 60
     complete_partials: bool = True
     archive_after: int = 0
+    episode_block: bool = False
+    disaster_stop_atr: float = 0.0
+    max_bars_in_attempt: int = 0
+    emergency_timeout_bars: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("disaster_stop_atr", "max_bars_in_attempt", "emergency_timeout_bars"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TradingError(f"{name} must be 0 (off) or more, was {getattr(self, name)}", stage="settings")
+        if 0 < self.max_bars_in_attempt <= self.emergency_timeout_bars:
+            raise TradingError(
+                f"emergency_timeout_bars is {self.emergency_timeout_bars} and max_bars_in_attempt is "
+                f"{self.max_bars_in_attempt}; the timeout must be the smaller one, or it can never be the first",
+                stage="settings",
+            )
         if self.s1_policy not in ("on_primer", "after_breakout"):
             raise TradingError(
                 f"s1_policy must be on_primer or after_breakout, was {self.s1_policy!r}", stage="settings"
@@ -127,20 +143,78 @@ class PmRules:
 
 @dataclass(frozen=True, slots=True)
 class RiskRules:
-    """Hard caps after learning, which learning never widens (trading.md 3.6; decisions 11, 43). Shares are of NAV."""
+    """Hard caps after learning, which learning never widens (trading.md 3.6; decisions 11, 43). Shares are of NAV.
+
+    Attributes:
+        min_notional_usd: smallest order.
+        cash_reserve: share that stays cash.
+        max_exposure, per_token: cost of all that is held, and of one token on all its timeframes, at most.
+        participation: largest share of the decision bar's USD volume that one order may take.
+        fee_bps: fee a buy pays on top of its USD at most; so much cash is kept free for it.
+        canary: contracts or symbols that may be bought; empty for all.
+    """
 
     min_notional_usd: Decimal = Decimal(5)
     cash_reserve: Decimal = Decimal("0.05")
     max_exposure: Decimal = Decimal(1)
     per_token: Decimal = Decimal("0.20")
     participation: Decimal = Decimal("0.05")
+    fee_bps: Decimal = Decimal(30)
+    canary: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("cash_reserve", "max_exposure", "per_token", "participation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TradingError(f"{name} must be a share from 0 to 1, was {getattr(self, name)}", stage="settings")
-        if self.min_notional_usd < 0:
-            raise TradingError(f"min_notional_usd must be 0 or more, was {self.min_notional_usd}", stage="settings")
+        for name in ("min_notional_usd", "fee_bps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TradingError(f"{name} must be 0 or more, was {getattr(self, name)}", stage="settings")
+
+    def may_buy(self, symbol: str, contract: str) -> bool:
+        """Whether a token is one that may be bought.
+
+        >>> RiskRules(canary=frozenset({"AUSDT"})).may_buy("BUSDT", "0xb"), RiskRules().may_buy("BUSDT", "0xb")
+        (False, True)
+        """
+        return not self.canary or symbol in self.canary or contract in self.canary
+
+
+@dataclass(frozen=True, slots=True)
+class SkewRules:
+    """How much less is bought of what the book holds much of already (trading.md 3.6); see `trading.skew`.
+
+    Attributes:
+        enabled: whether buys are skewed at all.
+        alpha: exponent of a mask's share of the dimension weights, 0 or more; 0 weighs all masks alike.
+        scope_weight, pattern_weight: what a share under a mask counts, and that of the same pattern under it.
+        masks: sets of dimensions that holdings are compared in.
+        dim_weights: weight of each dimension, 0 or more; 1 where none is given.
+        neutral: skew of a token that the book holds nothing like, before the ceiling.
+        floor, ceiling: bounds of the skew, from 0 to 1: nothing is ever bought more of.
+    """
+
+    enabled: bool = False
+    alpha: float = 0.5
+    scope_weight: float = 1.0
+    pattern_weight: float = 0.5
+    masks: tuple[tuple[str, ...], ...] = (
+        ("chain", "timeframe", "book", "state"), ("chain", "timeframe", "book"), ("chain", "timeframe"), ("chain",),
+    )  # fmt: skip
+    dim_weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    neutral: float = 1.33
+    floor: float = 0.33
+    ceiling: float = 1.0
+
+    def __post_init__(self) -> None:
+        numbers = {"exposure_skew_alpha": self.alpha, "scope_weight": self.scope_weight}
+        numbers |= {"pattern_weight": self.pattern_weight, **self.dim_weights}
+        for name, value in numbers.items():
+            if not 0 <= value < math.inf:
+                raise TradingError(f"{name} must be 0 or more, was {value}", stage="settings")
+        if not 0 <= self.floor <= self.ceiling <= 1:
+            raise TradingError(
+                f"a skew is from 0 to 1, its floor was {self.floor} and its ceiling {self.ceiling}", stage="settings"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +268,29 @@ class EpisodeRules:
                 f"engine does not mark: at most {S1_WINDOW_HALO - BASE_GATES.halo} and at least {MAX_GAP_BARS}",
                 stage="settings",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRules:
+    """Numbers of shadows (`trading.shadows`): whether there are any, what each may spend, and its costs, one side, in
+    basis points (decisions 55)."""
+
+    enabled: bool = True
+    stake_usd: Decimal = Decimal(10_000)
+    exchange_fee_bps: Decimal = Decimal(10)
+    exchange_slippage_bps: Decimal = Decimal(5)
+    dex_fee_bps: Decimal = Decimal(30)
+    dex_slippage_bps: Decimal = Decimal(50)
+
+    def costs(self, chain: str) -> tuple[Decimal, Decimal]:
+        """(fee, slippage) on a chain.
+
+        >>> ShadowRules().costs("exchange"), ShadowRules().costs("solana")
+        ((Decimal('10'), Decimal('5')), (Decimal('30'), Decimal('50')))
+        """
+        if chain == "exchange":
+            return self.exchange_fee_bps, self.exchange_slippage_bps
+        return self.dex_fee_bps, self.dex_slippage_bps
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +378,10 @@ class TradingRules:
     sizes: SizeRules = field(default_factory=SizeRules)
     pm: PmRules = field(default_factory=PmRules)
     risk: RiskRules = field(default_factory=RiskRules)
+    skew: SkewRules = field(default_factory=SkewRules)
     protections: ProtectionRules = field(default_factory=ProtectionRules)
     episodes: EpisodeRules = field(default_factory=EpisodeRules)
+    shadows: ShadowRules = field(default_factory=ShadowRules)
     outcome: OutcomeRules = field(default_factory=OutcomeRules)
 
 

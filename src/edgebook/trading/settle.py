@@ -18,6 +18,7 @@ from edgebook.trading.outcome import close_trade
 from edgebook.trading.position import QUANTITY_GRAIN, WRITTEN_OFF, evolve, gross
 from edgebook.trading.rules import WRITE_OFF_MOST_USD, TradingRules
 from edgebook.trading.status import status_strand
+from edgebook.trading.terms import attempt_runs, timed_out
 
 #: What rounding may add to a buy: a venue counts its money less finely than the book.
 _ROUNDING_USD = Decimal("0.01")
@@ -196,20 +197,21 @@ def _unsellable(position: Position, order: Order, execution: ExecutionLike) -> b
 
 
 def over(position: Position, reading: MarketReading) -> str:
-    """Why a flat position with an open trade must close now, "" if it need not: its attempt has ended (trading.md
-    4.4)."""
+    """Why a flat position with an open trade must close now, "" if it need not: its attempt has ended, or the trade's
+    time is up (trading.md 4.4; `trading.terms`)."""
     if not position.trade_id or position.holding or position.planned is not None:
         return ""
-    if reading.state != "S0" and position.attempt_id:
-        return ""
+    if reading.state != "S0" and attempt_runs(position):
+        return timed_out(position, reading.ts)
     return reading.exit_reason or position.exit_reason or "attempt_over"
 
 
 def restless(position: Position) -> bool:
     """Whether the position must be ticked on every bar, interesting or not: an exit is unfinished, a closure overdue,
-    or a partial fill left something to order."""
+    a partial fill left something to order, or the open trade may end on any bar (`trading.terms`)."""
     unfinished = position.exiting or position.pending is not None
-    return unfinished or bool(position.trade_id and not position.attempt_id)
+    unfinished = unfinished or (position.terms is not None and position.terms.ends_early)
+    return unfinished or bool(position.trade_id and not attempt_runs(position))
 
 
 def closure(

@@ -13,14 +13,15 @@ from edgebook.domain.book import Order, PmMemory, Position
 from edgebook.domain.ids import stable_id
 from edgebook.domain.reading import AFTER, DIP, EMERGENCY, MOVE, RETEST, TRIM, WINDOW, MarketReading
 from edgebook.domain.regime import Regime
-from edgebook.domain.strands import PmAction, StageTransition, Strand
+from edgebook.domain.strands import PmAction, PmSkipped, StageTransition, Strand
 from edgebook.domain.timeframe import micros
+from edgebook.domain.values import replace
 from edgebook.engine.gates import BASE_GATES, Gates, evaluate
 from edgebook.market.appetite import Pair, leaning
 from edgebook.market.appetite_models import Exposure
 from edgebook.overrides.combine import PlanControls, apply_pattern_execution_overrides
 from edgebook.overrides.history import ConfigHistory
-from edgebook.trading.actions import PlannedAction, Reason, Situation
+from edgebook.trading.actions import PlannedAction, Reason, Situation, Skip
 from edgebook.trading.completion import completable, lapse, plan_bar
 from edgebook.trading.envelope import Envelope, arms_of, pm_scope
 from edgebook.trading.episodes import note_planned, note_skipped, open_window_id, track
@@ -99,9 +100,9 @@ def awake(position: Position, memory: PmMemory, events: int, now: int, rules: Tr
     Moves, windows, retests and first dips concern everybody. A trim or an emergency concerns who holds, or has a
     skipped
     retest waiting for its outcome; a trim inside the cooldown of the last one does not. The bar after an event matters
-    only while a window is open or an entry is pending.
+    only while a window is open or an entry is pending. Every bar concerns a trade that may end on any bar.
     """
-    if events & (MOVE | WINDOW | RETEST | DIP):
+    if events & (MOVE | WINDOW | RETEST | DIP) or (position.terms is not None and position.terms.ends_early):
         return True
     episode = memory.episodes[0] if memory.episodes else None
     if episode is not None:
@@ -145,13 +146,15 @@ def tick(t: TickInput) -> TickResult:
         guard=t.guard,
         holdout_strength=arms.strength,
     )
+    told = "" if reading.transition == "S0->S1" else memory.told_skip
     tracked = track(situation, memory, envelope)
     strands += tracked.strands
     planned = plan_bar(situation)
     if not isinstance(planned, PlannedAction):
         strands += lapse(position, envelope)
-        memory = note_skipped(tracked.memory, planned)
-        return TickResult(tuple(strands), memory, None, over(position, reading), planned.reasons)
+        skipped = _skipped(t, planned, told, envelope)
+        memory = replace(note_skipped(tracked.memory, planned), told_skip=_text(planned) if skipped else told)
+        return TickResult((*strands, *skipped), memory, None, over(position, reading), planned.reasons)
     action = _action(t, situation, planned, open_window_id(tracked.memory), envelope)
     memory = tracked.memory
     if isinstance(action.payload, PmAction) and action.payload.window_id:
@@ -244,6 +247,19 @@ def _action(t: TickInput, s: Situation, plan: PlannedAction, window_id: str, env
         config_version=plan.config_version,
         tags=(payload.kind, plan.decision_type),
     )
+
+
+def _skipped(t: TickInput, skip: Skip, told: str, envelope: Envelope) -> list[Strand]:
+    """The strand that says why a rule that matched led to nothing, unless that was the last thing told."""
+    if not skip.rule or _text(skip) == told:
+        return []
+    reading = t.reading
+    payload = PmSkipped(skip.rule, "sell" if skip.rule <= 3 else "buy", reading.state, reading.price, skip.reasons)
+    return [envelope.strand(payload, t.position.id, reading.ts, tags=(payload.kind, *skip.reasons))]
+
+
+def _text(skip: Skip) -> str:
+    return f"{skip.rule}: {', '.join(skip.reasons)}"
 
 
 def _exposed(exposure: Exposure | None) -> dict[str, Reason]:

@@ -58,8 +58,7 @@ def margins_of(episode_type: str, reading: MarketReading, report: GateReport) ->
 
 
 def _margin(name: str, checks: Mapping[str, Check], reading: MarketReading, report: GateReport) -> float | None:
-    judged_by = _JUDGED[name][0]
-    check = checks.get(judged_by)
+    check = checks.get(judged_by(name))
     if check is None or check.margin != check.margin:
         return None
     if name == "sr_boost" and not (report.sr_boost > 0 and reading.ts_score < check.threshold):
@@ -67,6 +66,11 @@ def _margin(name: str, checks: Mapping[str, Check], reading: MarketReading, repo
     if name == "edx_supp_mult" and not report.edx_suppression > 0:
         return None
     return check.margin / _cap(name, reading.timeframe)
+
+
+def judged_by(name: str) -> str:
+    """The check that says whether a gate lever's buy passes: its own, but for the two that work through another."""
+    return _JUDGED[name][0]
 
 
 def _cap(name: str, timeframe: str) -> float:
@@ -110,7 +114,7 @@ def sample_of(
             "ema333": _known(reading.ema333),
         }
         flag, base = report.flags.buy_flag, report.flags_base.buy_flag
-    values["a_base"], values["e_base"] = a_base, e_base
+    values["a_base"], values["e_base"], values["atr"] = a_base, e_base, _known(reading.atr)
     margins = margins_of(episode_type, reading, report)
     return WindowSample(reading.ts, flag, reading.price, values, margins, report.blocked_by, base)
 
@@ -154,11 +158,11 @@ def _crossings(samples: Sequence[WindowSample], name: str) -> list[int]:
 def _deciding(samples: Sequence[WindowSample], name: str) -> int:
     """Index of the sample with the smallest |u| of ``name`` where every other gate passes, -1 if none (decisions
     28)."""
-    judged_by = _JUDGED[name][0]
+    own = judged_by(name)
     best, best_u = -1, math.inf
     for i, sample in enumerate(samples):
         u = sample.margins.get(name)
-        if u is None or abs(u) >= best_u or any(blocked != judged_by for blocked in sample.blocked_by):
+        if u is None or abs(u) >= best_u or any(blocked != own for blocked in sample.blocked_by):
             continue
         best, best_u = i, abs(u)
     return best
@@ -184,7 +188,7 @@ def lever_evidence(
         u = sample.margins.get(name) if sample else None
         if sample is None or u is None:
             continue
-        judged_by, observed, sign = _JUDGED[name]
+        check, observed, sign = _JUDGED[name]
         sides = [v >= 0 for s in samples if (v := s.margins.get(name)) is not None]
         delta = sign * u * _cap(name, timeframe)
         value = sample.values.get(observed) or 0.0
@@ -198,7 +202,7 @@ def lever_evidence(
                 severity=min(1.0, abs(u)),
                 confidence=sides.count(u >= 0) / len(sides),
                 direction="",
-                sole_blocker=sample.blocked_by == (judged_by,),
+                sole_blocker=sample.blocked_by == (check,),
             )
         )
     return tuple(found)
@@ -275,6 +279,7 @@ def window_payload(window: ClosedWindow, episode_type: str) -> BuyWindow:
         samples=window.samples,
         summary=summarise(window.samples),
         levers=with_outcome(window.levers, window.outcome, 1.0) if window.outcome else window.levers,
+        entry_ts=window.entry_ts,
     )
 
 

@@ -695,6 +695,9 @@ def test_reconcile_says_so_when_the_venue_does_not_answer(here):
         ({"grace_seconds": float("nan")}, "grace_seconds was nan"),
         ({"attempts": 0}, "attempts must be 1 or more"),
         ({"ladder_bps": ()}, "ladder_bps"),
+        ({"ladder_bps": (100.0, 601.0)}, "ladder_bps goes up to 601 and max_slippage_bps is 600"),
+        ({"max_slippage_bps": 400.0}, "ladder_bps goes up to 600 and max_slippage_bps is 400"),
+        ({"max_slippage_bps": float("nan")}, "max_slippage_bps is nan"),
     ],
 )
 def test_a_live_broker_needs_both_switches_and_sensible_numbers(here, given_, message):

@@ -83,6 +83,21 @@ def test_slippage_above_the_limit_is_rejected():
     assert PaperBroker(DEX).execute(replace(SELL, liquidity_usd=liquidity), QUOTE, 100).status == "rejected"
 
 
+@pytest.mark.parametrize(("most", "status"), [(99.0, "rejected"), (101.0, "filled")])
+def test_the_limit_on_slippage_can_be_set(most, status):
+    """An order that slips 100 bps: refused above 99, filled below 101, bought or sold."""
+    broker = PaperBroker(replace(DEX, max_slippage_bps=most))
+    for order in (BUY, SELL):
+        assert broker.execute(replace(order, liquidity_usd=400_000.0), QUOTE, 100).status == status
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, 10_000.0, float("nan")])
+def test_a_limit_on_slippage_that_makes_no_sense_is_refused(wrong):
+    """Nothing would fill, or at no price."""
+    with pytest.raises(InputError, match="max_slippage_bps"):
+        PaperCosts(max_slippage_bps=wrong)
+
+
 def test_no_liquidity_on_a_dex_is_rejected_not_divided_by():
     assert PaperBroker(DEX).execute(replace(BUY, liquidity_usd=0.0), QUOTE, 100).status == "rejected"
 

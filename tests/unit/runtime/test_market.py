@@ -43,6 +43,14 @@ def test_mark_is_the_close_of_the_last_closed_bar(source, tape):
     assert tape.mark("NOSUCH", at) is None
 
 
+def test_a_mark_is_as_old_as_the_close_of_its_bar(source, tape):
+    """At T the bar has just closed; half a minute later it is half a minute old."""
+    symbol, at = token(source), source.start + 100 * MINUTE
+    assert tape.mark_at(symbol, at) == tape.mark_at(symbol, at + MINUTE // 2) == at
+    assert tape.mark_at(symbol, at + MINUTE) == at + MINUTE
+    assert tape.mark_at("NOSUCH", at) is None
+
+
 def test_quote_is_the_open_of_the_first_bar_at_or_after_the_plan_and_known_now(source, tape):
     """Planned at T: the open of the bar that opens at T; not before it has opened."""
     symbol, at = token(source), source.start + 100 * MINUTE

@@ -9,8 +9,9 @@ from decimal import Decimal
 import pytest
 
 from edgebook.domain.errors import InputError
+from edgebook.runtime.bootstrap import paper_broker, trading_rules
 from edgebook.runtime.settings import Settings, load_settings
-from edgebook.trading.rules import ProtectionRules
+from edgebook.trading.rules import PmRules, ProtectionRules, RiskRules, SkewRules
 
 
 def test_command_line_wins_over_environment_wins_over_file(tmp_path, monkeypatch):
@@ -52,6 +53,12 @@ def test_facts_of_the_machine_are_not_hashed(change):
         {"fill_on": "close"},
         {"failure_probability": 0.1},
         {"dm_coefficients": "all"},
+        {"pool_only": True},
+        {"trade_mid_attempt": True},
+        {"episode_block": True},
+        {"disaster_stop_atr": 5.0},
+        {"max_bars_in_attempt": 500},
+        {"emergency_timeout_bars": 50},
     ],
     ids=str,
 )
@@ -163,3 +170,133 @@ def test_protections_reach_the_rules_and_are_all_off_by_default(tmp_path, monkey
     off = trading_rules(Settings(), ["1h"]).protections
     assert off == ProtectionRules()
     assert (off.watches_nav, off.watches_trades, off.stop_buy) == (False, False, False)
+
+
+OPTIONS = {
+    "pool_only": True, "trade_mid_attempt": True, "episode_block": True, "disaster_stop_atr": 4.5,
+    "max_bars_in_attempt": 500, "emergency_timeout_bars": 50,
+}  # fmt: skip
+
+
+def test_optional_rules_reach_the_book_and_are_all_off_by_default(tmp_path):
+    """Each under its own name; they make another book, unlike a protection."""
+    from edgebook.runtime.bootstrap import trading_rules
+
+    file = tmp_path / "settings.toml"
+    file.write_text("\n".join(f"{name} = {str(value).lower()}" for name, value in OPTIONS.items()))
+
+    assert trading_rules(load_settings(file), ["1h"]).pm == PmRules(**OPTIONS)
+    assert trading_rules(Settings(), ["1h"]).pm == PmRules()
+    for name, value in OPTIONS.items():
+        assert Settings(**{name: value}).book_hash != Settings().book_hash
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"disaster_stop_atr": -1}, "disaster_stop_atr"), ({"disaster_stop_atr": float("nan")}, "disaster_stop_atr"),
+        ({"disaster_stop_atr": 101}, "disaster_stop_atr"), ({"max_bars_in_attempt": -1}, "max_bars_in_attempt"),
+        ({"max_bars_in_attempt": 1.5}, "max_bars_in_attempt"),
+        ({"emergency_timeout_bars": -1}, "emergency_timeout_bars"),
+        ({"episode_block": "perhaps"}, "episode_block"), ({"pool_only": 7}, "pool_only"),
+        (
+            {"emergency_timeout_bars": 50, "max_bars_in_attempt": 40},
+            "emergency_timeout_bars is 50 and max_bars_in_attempt is 40; the timeout must be the smaller one",
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_optional_rules_that_make_no_sense_are_refused_in_one_line(given, named):
+    """The setting, its value and what would be right."""
+    with pytest.raises(InputError) as refused:
+        load_settings(**given)
+    assert named in refused.value.message
+    assert "\n" not in refused.value.message
+    assert len(refused.value.message) < 200
+
+
+def test_an_emergency_timeout_alone_is_no_contradiction():
+    """It needs no other rule; nor does it where it is the smaller one."""
+    assert load_settings(emergency_timeout_bars=50).emergency_timeout_bars == 50
+    assert load_settings(emergency_timeout_bars=50, max_bars_in_attempt=51).max_bars_in_attempt == 51
+
+
+LIMITS = {
+    "min_notional_usd": 25.0, "cash_reserve": 0.1, "max_exposure": 0.6, "per_token": 0.3, "participation": 0.02,
+    "fee_reserve_bps": 60.0,
+}  # fmt: skip
+
+
+def test_every_limit_of_a_buy_is_a_setting_and_the_defaults_are_those_of_the_rules(tmp_path, monkeypatch):
+    """From a file or the environment, exact; what is not given is what it was."""
+    file = tmp_path / "settings.toml"
+    file.write_text("".join(f"{name} = {value}\n" for name, value in LIMITS.items() if name != "per_token"))
+    monkeypatch.setenv("EDGEBOOK_PER_TOKEN", "0.3")
+    monkeypatch.setenv("EDGEBOOK_CANARY", "AUSDT, 0xb")
+    found = trading_rules(load_settings(file), ["1h"]).risk
+    assert found == RiskRules(
+        *map(Decimal, ("25", "0.1", "0.6", "0.3", "0.02", "60")), canary=frozenset({"AUSDT", "0xb"})
+    )
+    monkeypatch.delenv("EDGEBOOK_PER_TOKEN")
+    monkeypatch.delenv("EDGEBOOK_CANARY")
+    plain = trading_rules(Settings(), ["1h"])
+    assert (plain.risk, plain.skew, plain.dm.warn_positions) == (RiskRules(), SkewRules(), 69)
+    assert not plain.skew.enabled
+
+
+def test_the_number_of_a_crowded_book_and_the_skew_are_settings():
+    """On and off by word; the exponent with it."""
+    rules = trading_rules(load_settings(max_active=7, exposure_skew="on", exposure_skew_alpha=2.0), ["1h"])
+    assert (rules.dm.warn_positions, rules.skew) == (7, SkewRules(enabled=True, alpha=2.0))
+    assert not trading_rules(load_settings(exposure_skew="off"), ["1h"]).skew.enabled
+
+
+def test_limits_make_another_book_and_what_only_forbids_does_not():
+    """Sizes depend on the limits; the list of tokens and the farthest price may be changed at any restart."""
+    for change in (*({name: value} for name, value in LIMITS.items()), {"max_active": 7}, {"exposure_skew": True}):
+        assert Settings(**change).book_hash != Settings().book_hash, change
+    for change in ({"canary": ("AUSDT",)}, {"max_slippage_bps": 400.0}):
+        assert Settings(**change).book_hash == Settings().book_hash, change
+        assert Settings(**change).settings_hash != Settings().settings_hash, change
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"min_notional_usd": -1}, "min_notional_usd"), ({"min_notional_usd": float("nan")}, "min_notional_usd"),
+        ({"cash_reserve": 1}, "cash_reserve"), ({"cash_reserve": -0.1}, "cash_reserve"),
+        ({"max_exposure": 0}, "max_exposure"), ({"max_exposure": 1.1}, "max_exposure"), ({"per_token": 0}, "per_token"),
+        ({"per_token": 20}, "per_token"), ({"participation": 0}, "participation"),
+        ({"participation": 5}, "participation"),
+        ({"fee_reserve_bps": -1}, "fee_reserve_bps"), ({"max_active": 0}, "max_active"),
+        ({"exposure_skew": "perhaps"}, "exposure_skew"), ({"exposure_skew_alpha": -1}, "exposure_skew_alpha"),
+        ({"max_slippage_bps": 0}, "max_slippage_bps"), ({"max_slippage_bps": 10_000}, "max_slippage_bps"),
+        (
+            {"min_notional_usd": 25_000, "per_token": 0.2},
+            "cash_reserve, max_exposure and per_token leave 20000 for an order; it must not be more",
+        ),
+        ({"max_slippage_bps": 400, "ladder_bps": "100,600"}, "ladder_bps goes up to 600 and max_slippage_bps is 400"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_and_contradictory_limits_are_refused_in_one_line(given, named):
+    """The setting, its value and what would be right."""
+    with pytest.raises(InputError) as refused:
+        load_settings(**given)
+    assert named in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+def test_limits_that_just_agree_are_taken():
+    """An order as large as the largest there can be; a ladder up to the farthest price."""
+    assert load_settings(min_notional_usd=20_000, per_token=0.2).min_notional_usd == 20_000
+    assert load_settings(max_slippage_bps=400, ladder_bps="100,400").ladder == (100.0, 400.0)
+
+
+def test_one_number_says_how_far_any_broker_goes():
+    """The ladder nobody wrote is cut to it; the paper broker is given it."""
+    assert Settings().ladder == (100.0, 300.0, 600.0)
+    near = load_settings(max_slippage_bps=200)
+    assert near.ladder == (100.0, 200.0, 200.0)
+    assert paper_broker(near, {}, trading_rules(near, ["1h"])).costs.max_slippage_bps == 200.0
+    assert paper_broker(Settings(), {}, trading_rules(Settings(), ["1h"])).costs.max_slippage_bps == 600.0

@@ -211,6 +211,54 @@ def test_a_trim_below_the_smallest_order_is_skipped(at):
     assert isinstance(plan_action(at(tiny, *REACHED[1][1:])), PlannedAction)
 
 
+CRUMB = HELD | {"ledger": Ledger(D("0.05"), D(5), D(5), bought=D("0.05"))}
+LOWER = {
+    # rule: what a crumb's trim meets on the same bar
+    4: ({"emergency": Emergency(False, D(500), False)}, "S3", {"reclaimed_ema333": True}, {"reclaim_enabled": True}),
+    6: ({"pool": Pool(D(900))}, "S2", {"price": 95.2, "ts_score": 0.7}, {}),
+    7: ({"pool": Pool(D(900))}, "S3", DX, {}),
+    8: ({"armed_s3": True}, "S3", DX, {}),
+    9: ({}, "S3", {"first_dip": True, "price": 99.0}, {}),
+}
+
+
+@pytest.mark.parametrize("rule", sorted(LOWER))
+def test_a_trim_below_the_smallest_order_gives_way_to_the_next_rule_that_matches(at, rule):
+    """A crumb is not trimmed but the buy is made; where there is enough to trim, the trim comes first."""
+    held, state, bar, pm = LOWER[rule]
+    plan = plan_action(at(CRUMB | held, state, LEVEL | bar, pm))
+    assert isinstance(plan, PlannedAction)
+    assert (plan.rule, plan.side) == (rule, "buy")
+    first = plan_action(at(HELD | held, state, LEVEL | bar, pm))
+    assert isinstance(first, PlannedAction)
+    assert first.rule == 3
+
+
+def test_a_buy_that_a_small_trim_gave_way_to_gives_its_own_reasons(at, world):
+    """It is the rule of the bar, so what stops it is told; the bar is not searched any further."""
+    held, state, bar, pm = LOWER[9]
+    barred = at(CRUMB | held | {"armed_s3": True}, state, LEVEL | bar, pm, guard=Guard(("protection.stop_buy",)))
+    assert plan_action(barred) == Skip(9, ("protection.stop_buy",))
+    world.s1_buy()
+    waiting = at(CRUMB | held | {"planned": world.position.planned}, state, LEVEL | bar, pm)
+    assert plan_action(waiting) == Skip(9, ("order_open",))
+
+
+@pytest.mark.parametrize(
+    ("blocked", "rules"), [("", {5, 6, 7, 8, 9}), ("S2", {5, 7, 8, 9}), ("S1", {7, 8, 9})], ids=["free", "S2", "S1"]
+)
+def test_a_lost_attempt_bars_its_own_states_alone(at, blocked, rules):
+    """Exits, trims and S3 are never barred; a retest from the pool is a buy in S2 as well."""
+    for rule, (held, state, bar, pm) in REACHED.items():
+        plan = plan_action(at(held | {"blocked": blocked}, state, bar, pm))
+        if rule <= 4 or rule in rules:
+            assert isinstance(plan, PlannedAction)
+        else:
+            assert plan == Skip(rule, ("episode_block",))
+    pooled = plan_action(at(HELD | {"pool": Pool(D(900)), "blocked": blocked}, "S2", {"price": 95.2, "ts_score": 0.7}))
+    assert isinstance(pooled, PlannedAction) is (6 in rules)
+
+
 @pytest.mark.parametrize(
     ("held", "state", "bar", "pm", "more", "blocks"),
     [
@@ -218,6 +266,10 @@ def test_a_trim_below_the_smallest_order_is_skipped(at):
         ({"s1_used": True}, "S1", {}, {}, {}, ("s1_used",)),
         ({}, "S1", {}, {"s1_policy": "after_breakout"}, {}, ("not_armed",)),
         ({"attempt_id": ""}, "S1", {}, {}, {}, ("no_attempt",)),
+        ({"attempt_id": ""}, "S1", {}, {"trade_mid_attempt": True}, {}, ()),
+        ({"blocked": "S1"}, "S1", {}, {}, {}, ("episode_block",)),
+        ({"blocked": "S2"}, "S1", {}, {}, {}, ()),
+        ({"blocked": "S1", "armed_s3": True}, "S3", DX, {}, {}, ()),
         ({}, "S1", {}, {}, {"guard": Guard(("protection.stop_buy",))}, ("protection.stop_buy",)),
         ({}, "S3", DX, {}, {}, ("no_pool", "not_armed")),
         ({"armed_s3": True}, "S3", DX, {}, {}, ()),

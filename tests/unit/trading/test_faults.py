@@ -25,6 +25,7 @@ from edgebook.ports import Execution
 from edgebook.runtime.settings import load_settings
 from edgebook.runtime.system import System
 from edgebook.trading.position import evolve, position_id
+from edgebook.trading.risk import with_fee
 from edgebook.trading.rules import PmRules, RiskRules, SizeRules, TradingRules, timeframe_splits
 from edgebook.trading.settle import fill
 
@@ -300,7 +301,7 @@ def test_a_buy_that_is_not_answered_keeps_its_money_reserved():
     book.settle(Fate(waits=9))
     waiting = book.orders[0]
     view = book.desk.book_view(book.position("BUSDT"), book.market.now)
-    assert view.free_cash == CASH - waiting.notional_usd
+    assert view.free_cash == CASH - with_fee(waiting.notional_usd, rules.risk)
     assert view.open_cost_total == waiting.notional_usd
 
 
@@ -459,21 +460,24 @@ def test_an_exit_needs_no_mark():
 
 
 def test_more_allocated_than_there_is_cash_buys_what_there_is_cash_for():
-    """Ten tokens want a fifth of the book each, at once: four get it, the fifth what is left above the reserve, and
-    says so; the others buy nothing, and cash never falls below the reserve less fees."""
+    """Ten tokens want a fifth of the book each, at once: four get it, the fifth what is left above the reserve and the
+    fees of all, and says so; the others buy for what the fees came to less, and cash never falls below the reserve."""
     tokens = tuple(f"T{number}USDT" for number in range(10))
     dm = replace(RULES.dm, score_knots=((0.0, 20.0),))
     rules = replace(RULES, dm=dm, sizes=SizeRules(s1=ALL_IN))
     book = Book(rules=rules, tokens=tokens)
     book.signal(*tokens)
     book.bar(**dict.fromkeys(tokens, ("on", 100.0, "buy")))
-    assert [order.notional_usd for order in book.orders] == [D(20_000)] * 4 + [D(15_000)]
+    assert [order.notional_usd for order in book.orders] == [D(20_000)] * 4 + [D("14715.852442")]
     assert [s.payload.caps for s in book.told("pm_action")] == [()] * 4 + [("cash_reserve",)]
     book.settle()
-    fees = sum(p.ledger.fees for p in book.uow.positions.values())
-    assert book.cash == D(5_000) - fees
-    book.bar(**dict.fromkeys(tokens, ("same", 100.0, "buy")))
-    assert book.orders == []
+    spent = sum(p.ledger.invested for p in book.uow.positions.values())
+    assert book.cash == CASH - spent >= D(5_000)
+    for _ in range(3):
+        book.bar(**dict.fromkeys(tokens, ("same", 100.0, "buy")))
+        assert sum(order.notional_usd for order in book.orders) < D(200)
+        book.settle()
+        assert book.cash >= book.desk.nav(book.market.now) * D("0.05") - D(1)
 
 
 def test_one_decision_over_the_whole_book_is_clamped():
@@ -551,6 +555,28 @@ def test_one_position_that_cannot_be_ticked_keeps_none_of_the_others_back():
     book.uow.positions.put(replace(broken, ledger=Ledger(), actions=broken.actions))
     book.bar(AUSDT=("back", 99.0, "plain"), BUSDT=("back", 99.0, "plain"))
     assert [order.symbol for order in book.orders] == ["BUSDT"]
+
+
+def test_a_position_whose_bar_fails_half_way_has_not_seen_the_bar(monkeypatch):
+    """Its strands are in the log, then storing its memory fails: the strands are undone, the other's are not, and the
+    bar can be walked again."""
+    book = Book(tokens=("AUSDT", "BUSDT"))
+    book.signal("AUSDT", "BUSDT")
+    put = book.uow.memory.put
+
+    def failing(row):
+        if row.position_id == book.position("AUSDT").id:
+            raise TradingError("no room", stage="pm_core_tick")
+        put(row)
+
+    monkeypatch.setattr(book.uow.memory, "put", failing)
+    counts = book.bar(AUSDT=("on", 100.0, "buy"), BUSDT=("on", 100.0, "buy"))
+    assert (counts["failed"], [order.symbol for order in book.orders]) == (1, ["BUSDT"])
+    assert {s.symbol for s in book.told("pm_action", "uptrend_stage_transition")} == {"BUSDT"}
+    assert [d.stage for d in book.uow.dead_letters.values()] == ["pm_core_tick"]
+    monkeypatch.undo()
+    pm_core_tick(book.desk, "1h", book.market.now)
+    assert sorted(order.symbol for order in book.orders) == ["AUSDT", "BUSDT"]
 
 
 def test_a_position_is_not_traded_on_a_bar_from_before_it_was_there():

@@ -16,15 +16,16 @@ import pytest
 from edgebook.domain.book import Curator, Emergency, Ledger, Pool
 from edgebook.domain.decay import DAY, HOUR
 from edgebook.domain.protection import BOOK, REASONS, Losses, NavMarks, Protection, pattern_scope, token_scope
+from edgebook.domain.reading import EXIT_REASONS
 from edgebook.engine.gates import BASE_GATES, Flags, GateReport, evaluate
 from edgebook.overrides.combine import apply_pattern_execution_overrides
 from edgebook.overrides.history import ConfigHistory
-from edgebook.trading import actions
+from edgebook.trading import actions, terms
 from edgebook.trading.actions import PlannedAction, Situation, Skip, first_match, plan_action, standing_blocks
 from edgebook.trading.decision import decide
 from edgebook.trading.protections import OPEN, Guard, review, switch
 from edgebook.trading.risk import BookView
-from edgebook.trading.rules import PmRules, ProtectionRules
+from edgebook.trading.rules import PmRules, ProtectionRules, RiskRules
 
 D = Decimal
 HELD = {"ledger": Ledger(D(10), D(1000), D(1000), bought=D(10)), "trade_id": "trade-1", "status": "active"}
@@ -166,9 +167,16 @@ POOLS = {
 }
 
 
-def rules_met(state, leaves, emergency, trims, reclaims, buys, dips, held, closing, pool, sold, fresh):
+HOLDINGS = {
+    "nothing": {},
+    "a crumb": {"ledger": Ledger(D("0.05"), D(5), D(5), bought=D("0.05")), "trade_id": "trade-1", "status": "active"},
+    "much": HELD,
+}
+
+
+def rules_met(state, leaves, emergency, trims, reclaims, buys, dips, holds, closing, pool, sold, fresh):
     """Numbers of the rules whose needs are met, in words of trading.md 3.4 and not of the code."""
-    rung_is_due = pool in ("fresh", "next rung")
+    held, rung_is_due = holds != "nothing", pool in ("fresh", "next rung")
     hallway = state == "S3" and buys and not emergency
     table = {
         1: held and (leaves or state == "S0" or closing),
@@ -184,26 +192,100 @@ def rules_met(state, leaves, emergency, trims, reclaims, buys, dips, held, closi
     return [rule for rule, met in table.items() if met and (rule <= 3 or not closing)]
 
 
+def winner(met, holds):
+    """The lowest number, or the next one where that is a trim of a crumb, which no venue would take."""
+    gives_way = met[:1] == [3] and holds == "a crumb" and len(met) > 1
+    return next(iter(met[1:] if gives_way else met), 0)
+
+
 def test_of_the_rules_that_match_the_first_wins(at):
-    """On each of 25,600 combinations of needs the lowest number acts; every rule wins and, but for 1, also loses."""
+    """On each of 38,400 combinations of needs the lowest number acts; a trim too small to be ordered gives way to the
+    next. Every rule wins and, but for 1, also loses."""
     yes_no = (False, True)
-    won, lost = Counter(), Counter()
-    for case in product(("S0", "S1", "S2", "S3", "S4"), *[yes_no] * 8, POOLS, yes_no, yes_no):
-        state, leaves, emergency, trims, reclaims, buys, dips, held, closing, pool, sold, fresh = case
+    won, lost, given_way = Counter(), Counter(), Counter()
+    for case in product(("S0", "S1", "S2", "S3", "S4"), *[yes_no] * 6, HOLDINGS, yes_no, POOLS, yes_no, yes_no):
+        state, leaves, emergency, trims, reclaims, buys, dips, holds, closing, pool, sold, fresh = case
         flags = Flags(buys and state == "S1", buys and state in ("S2", "S3"))
         bar = {"price": 96.0, "exit_position": leaves, "emergency_exit": emergency, "reclaimed_ema333": reclaims}
         bar |= {"first_dip": dips} | (LEVEL | {"trim_flag": trims})
-        position = (HELD if held else {}) | {"status": "closing" if closing else "active", "pool": POOLS[pool]}
+        position = HOLDINGS[holds] | {"status": "closing" if closing else "active", "pool": POOLS[pool]}
         position |= {"s1_used": not fresh, "armed_s2": fresh, "armed_s3": fresh, "first_dip_used": not fresh}
         position |= {"emergency": Emergency(True, D(500), False) if sold else Emergency()}
         report = GateReport(state, BASE_GATES, flags, flags)
         met = rules_met(*case)
-        assert first_match(at(position, state, bar, {"reclaim_enabled": True}, report=report)) == min(met, default=0)
-        won.update(met[:1])
-        lost.update(met[1:])
+        first = winner(met, holds)
+        assert first_match(at(position, state, bar, {"reclaim_enabled": True}, report=report)) == first
+        won.update([first] if first else [])
+        lost.update(rule for rule in met if rule > first)
+        given_way.update([first] if met[:1] == [3] and first > 3 else [])
     assert sum(won.values()) > 1_000
     assert set(won) == set(ACTS)
     assert set(lost) == set(ACTS) - {1}
+    assert set(given_way) == {4, 6, 7, 8, 9}
+
+
+# ---------------------------------------------------------------- reasons a trade is closed for
+
+
+def flat_after_an_emergency(world):
+    """The emergency exit has filled at the open of this bar."""
+    holding_in_s3(world)
+    world.emergency()
+    world.bar("S3", 94.5, emergency_exit=True)
+
+
+EXITS = {
+    # reason: (switches, what goes before, the bar that leads to it)
+    "s1_to_s0_bearish_order": ({}, holding, lambda world: world.over("S1", 96.0)),
+    "all_emas_below_333": ({}, holding_in_s3, lambda world: world.over("S3", 93.0)),
+    "fast_band_at_bottom": (
+        {}, holding, lambda world: world.bar("S0", 96.0, exit_position=True, exit_reason="fast_band_at_bottom")
+    ),
+    "attempt_over": ({}, flat_after_an_emergency, lambda world: world.bar("S0", 93.0)),
+    "disaster_stop": ({"disaster_stop_atr": 3.0}, holding, lambda world: world.bar("S1", 96.99)),
+    "time_stop": ({"max_bars_in_attempt": 2}, holding, lambda world: world.bar("S1", 99.0)),
+    "emergency": ({"emergency_timeout_bars": 2}, flat_after_an_emergency, lambda world: world.bar("S3", 94.0)),
+}  # fmt: skip
+STAYS = {
+    # reason: (switches, what goes before, the bar that does not); a hair short of it
+    "s1_to_s0_bearish_order": ({}, holding, lambda world: world.bar("S1", 96.0)),
+    "all_emas_below_333": ({}, holding_in_s3, lambda world: world.bar("S3", 95.1)),
+    "fast_band_at_bottom": ({}, holding, lambda world: world.bar("S1", 96.0)),
+    "attempt_over": ({}, flat_after_an_emergency, lambda world: world.bar("S3", 93.0)),
+    "disaster_stop": ({"disaster_stop_atr": 3.0}, holding, lambda world: world.bar("S1", 97.0)),
+    "time_stop": ({"max_bars_in_attempt": 3}, holding, lambda world: world.bar("S1", 99.0)),
+    "emergency": ({"emergency_timeout_bars": 3}, flat_after_an_emergency, lambda world: world.bar("S3", 94.0)),
+}
+
+
+def closed_for(w, case):
+    """Reasons of the trades closed once the order of the last bar of a case has filled."""
+    switches, before, bar = case
+    world = w.World(rules=replace(w.PLAIN, pm=PmRules(**switches)))
+    before(world)
+    assert world.position.trade_id
+    bar(world)
+    world.settle(world.price, world.now)
+    return [strand.payload.exit_reason for strand in world.kinds("position_closed")]
+
+
+@pytest.mark.parametrize("reason", sorted(EXITS))
+def test_an_exit_closes_the_trade_for_its_cause(w, reason):
+    """From ticks and fills alone: one trade closed, for this."""
+    assert closed_for(w, EXITS[reason]) == [reason]
+
+
+@pytest.mark.parametrize("reason", sorted(STAYS))
+def test_no_exit_closes_the_trade_without_the_cause(w, reason):
+    """A hair short of it, and with the rule off where it has a switch, the trade stays open."""
+    assert closed_for(w, STAYS[reason]) == []
+    if EXITS[reason][0]:
+        assert closed_for(w, ({}, *EXITS[reason][1:])) == []
+
+
+def test_the_tables_hold_every_exit_of_the_code():
+    """A new reason needs a case that leads to it and one that does not."""
+    assert sorted(EXITS) == sorted(STAYS) == sorted((*EXIT_REASONS[1:], "attempt_over", *terms.CUTS, "emergency"))
 
 
 # ---------------------------------------------------------------- approval gates
@@ -304,7 +386,7 @@ ENTRY = ({}, "S1", BUY)
 CUTS = {
     # limit: (bar, what is short, USD left)
     "allocation": (POOLED, {"book": replace(FREE, open_cost_position=D(9_800))}, 200),
-    "cash_reserve": (ENTRY, {"book": BookView(D(100_000), D(6_000))}, 1_000),
+    "cash_reserve": (ENTRY, {"book": BookView(D(100_000), D(6_003))}, 1_000),
     "exposure": (ENTRY, {"book": replace(FREE, open_cost_total=D(98_000))}, 2_000),
     "per_token": (ENTRY, {"book": replace(FREE, open_cost_token=D(18_000))}, 2_000),
     "participation": (ENTRY, {"volume": 50_000.0}, 2_500),
@@ -312,7 +394,7 @@ CUTS = {
 JUST_INSIDE = {
     # limit: (bar, enough of it, USD wanted)
     "allocation": (POOLED, {"book": replace(FREE, open_cost_position=D(9_730))}, 270),
-    "cash_reserve": (ENTRY, {"book": BookView(D(100_000), D(8_000))}, 3_000),
+    "cash_reserve": (ENTRY, {"book": BookView(D(100_000), D(8_009))}, 3_000),
     "exposure": (ENTRY, {"book": replace(FREE, open_cost_total=D(97_000))}, 3_000),
     "per_token": (ENTRY, {"book": replace(FREE, open_cost_token=D(17_000))}, 3_000),
     "participation": (ENTRY, {"volume": 60_000.0}, 3_000),
@@ -364,6 +446,8 @@ STOPS = {
     "not_trading": (({"status": "dormant"}, "S1", BUY), ({"status": "active"}, "S1", BUY)),
     "paused": (({"status": "paused"}, "S1", BUY), ({"status": "active"}, "S1", BUY)),
     "min_notional": ((TINY, "S3", LEVEL), (HELD, "S3", LEVEL)),
+    "canary": (({"listed": "OTHER"}, "S1", BUY), ({"listed": "TOKUSDT"}, "S1", BUY)),
+    "episode_block": (({"blocked": "S1"}, "S1", BUY), ({"blocked": "S2"}, "S1", BUY)),
 }
 BLOCKS = {
     # reason: (situation it blocks, one it does not); both with the flag off or on, it does not matter
@@ -371,6 +455,8 @@ BLOCKS = {
     "not_trading": (({"status": "closing"}, "S1", {}), ({"status": "active"}, "S1", {})),
     "paused": (({"status": "paused"}, "S1", {}), ({"status": "active"}, "S1", {})),
     "order_open": (({"order": True}, "S1", {}), ({}, "S1", {})),
+    "canary": (({"listed": "OTHER"}, "S1", {}), ({"listed": "TOKUSDT"}, "S1", {})),
+    "episode_block": (({"blocked": "S1"}, "S1", {}), ({"blocked": "S2"}, "S1", {})),
     "s1_used": (({"s1_used": True}, "S1", {}), ({"s1_used": False}, "S1", {})),
     "dx_spacing": ((HELD | {"pool": POOLS["above the next rung"]}, "S3", DX), (HELD | {"pool": Pool(D(9))}, "S3", DX)),
     "no_pool": (({}, "S3", DX), (HELD | {"pool": Pool(D(9))}, "S3", DX)),
@@ -384,13 +470,17 @@ BLOCKS = {
 
 @pytest.fixture
 def with_order(at, world):
-    """`at`, where the position field ``order`` stands for an order that waits."""
+    """`at`, where the position field ``order`` stands for an order that waits, ``listed`` for the one token that may be
+    bought."""
     world.s1_buy()
     waiting = {"planned": world.position.planned}
 
     def build(held, *rest):
-        fields = {name: value for name, value in held.items() if name != "order"}
-        return at(fields | (waiting if held.get("order") else {}), *rest)
+        fields = {name: value for name, value in held.items() if name not in ("order", "listed")}
+        s = at(fields | (waiting if held.get("order") else {}), *rest)
+        listed = frozenset({held["listed"]}) if "listed" in held else frozenset()
+        s.rules = replace(s.rules, risk=RiskRules(canary=listed))
+        return s
 
     return build
 

@@ -479,3 +479,53 @@ def test_intent_is_no_business_of_the_snapshot_or_of_full_exits(w):
     world.over("S1", 96.0)
     assert {s.regime_snapshot_id for s in world.kinds("pm_action")} == {"snapshot-1"}
     assert world.kinds("pm_action")[-1].payload.size_frac == 1.0
+
+
+# ------------------------------------------------------------------ what could not be done
+
+
+def skips(world):
+    return [(s.payload.rule, s.payload.side, s.payload.reasons) for s in world.kinds("pm_skipped")]
+
+
+def test_a_rule_that_could_not_be_carried_out_is_told_once_with_its_reasons(world):
+    """F4: buys are off on three bars that would buy; one strand says so, and it blames the rule by its number."""
+    world.guard = Guard(("stop_buy",))
+    for _ in range(3):
+        world.s1_buy()
+    assert skips(world) == [(5, "buy", ("stop_buy",))]
+    assert world.kinds("pm_skipped")[0].correlation_id == "signal-1"
+    assert world.actions == []
+
+
+def test_another_reason_is_told_again_and_so_is_the_old_one_in_the_next_attempt(world):
+    """Told anew: when the reasons change, and when another attempt has begun."""
+    for reasons in (("stop_buy",), ("drawdown",), ("drawdown",)):
+        world.guard = Guard(reasons)
+        world.s1_buy()
+    world.over("S1")
+    world.s1_buy()
+    assert skips(world) == [(5, "buy", ("stop_buy",)), (5, "buy", ("drawdown",)), (5, "buy", ("drawdown",))]
+
+
+def test_an_action_that_was_planned_lets_the_next_skip_be_told(world):
+    """Skipped, bought, and skipped for the same reason again: two strands."""
+    world.bar("S1", 99.0)
+    world.bar("S2", 101.0)
+    world.bar("S3", 103.0)
+    world.guard = Guard(("stop_buy",))
+    world.dx_buy()
+    world.guard = OPEN
+    world.dx_buy()
+    world.trim(110.0)
+    world.guard = Guard(("stop_buy",))
+    world.bar("S3", 108.0)
+    world.dx_buy()
+    assert [rule for rule, _ in world.actions] == [8, 3]
+    assert [reasons for _, _, reasons in skips(world)] == [("stop_buy",), ("stop_buy",)]
+
+
+def test_a_bar_on_which_no_rule_matches_tells_nothing(world):
+    """A hold is no skip."""
+    happy(world)
+    assert skips(world) == []

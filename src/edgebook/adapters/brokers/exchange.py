@@ -25,7 +25,7 @@ from edgebook.adapters.brokers.fills import Sized, Unfit, booked, on_paper, size
 from edgebook.adapters.venue import Market, NoAnswerError, NoMarketError, RefusedError, Venue, VenueOrder, VenueTrade
 from edgebook.domain.book import ZERO, Order
 from edgebook.domain.errors import InputError
-from edgebook.ports import Execution, Quote
+from edgebook.ports import MAX_SLIPPAGE_BPS, Execution, Quote
 
 MODES = ("dry", "live")
 _MICROS = 1_000_000
@@ -124,6 +124,7 @@ class ExchangeBroker:
         grace_seconds: time between the two look-ups that prove an attempt dead.
         attempts: most attempts per order; then it is rejected, and an exit is planned anew on the next bar.
         ladder_bps: farthest limit from the middle, by fruitless tries so far (the last one goes on).
+        max_slippage_bps: no limit is farther than this.
         clock: seconds that never run backwards.
 
     Raises:
@@ -139,7 +140,8 @@ class ExchangeBroker:
         live_books: Collection[str] = (),
         grace_seconds: float = 30.0,
         attempts: int = 3,
-        ladder_bps: Sequence[float] = (100.0, 300.0, 600.0),
+        ladder_bps: Sequence[float] = (100.0, 300.0, MAX_SLIPPAGE_BPS),
+        max_slippage_bps: float = MAX_SLIPPAGE_BPS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         _check_switches(venue, mode, book, live_books)
@@ -150,6 +152,11 @@ class ExchangeBroker:
             )
         if attempts < 1 or not ladder_bps or not all(0 < bps < 10_000 for bps in ladder_bps):
             raise InputError("attempts must be 1 or more, and ladder_bps hold numbers between 0 and 10000")
+        if not max(ladder_bps) <= max_slippage_bps:
+            raise InputError(
+                f"ladder_bps goes up to {max(ladder_bps):g} and max_slippage_bps is {max_slippage_bps:g}; "
+                "no rung may be beyond it"
+            )
         self.mode, self.book = mode, book
         self.troubles: Counter[str] = Counter()
         self._venue, self._grace, self._attempts, self._ladder = venue, grace_seconds, attempts, tuple(ladder_bps)

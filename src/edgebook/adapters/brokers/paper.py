@@ -9,7 +9,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from edgebook.domain.book import ZERO, Order
 from edgebook.domain.errors import InputError
 from edgebook.domain.ids import hash_share
-from edgebook.ports import Execution, Quote
+from edgebook.ports import MAX_SLIPPAGE_BPS, Execution, Quote
 
 _QUANTITY = Decimal("1e-9")
 _USD = Decimal("1e-6")
@@ -66,7 +66,7 @@ class PaperCosts:
     symbols: Mapping[str, str] = field(default_factory=dict)
     ticks: Mapping[str, float] = field(default_factory=dict)
     participation: float = 0.05
-    max_slippage_bps: float = 600.0
+    max_slippage_bps: float = MAX_SLIPPAGE_BPS
     fill_on: str = "next_open"
     failure_probability: float = 0.0
 
@@ -75,6 +75,8 @@ class PaperCosts:
             raise InputError(f"fill_on must be {' or '.join(FILL_ON)}, was {self.fill_on!r}")
         if not 0.0 <= self.failure_probability <= 1.0:
             raise InputError(f"failure_probability must be from 0 to 1, was {self.failure_probability}")
+        if not 0.0 < self.max_slippage_bps < _BPS:
+            raise InputError(f"max_slippage_bps must be between 0 and {_BPS:g}, was {self.max_slippage_bps}")
         kinds = {*self.chains.values(), self.default}
         unknown = sorted(kinds - set(self.venues))
         if unknown:

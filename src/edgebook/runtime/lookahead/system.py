@@ -56,7 +56,7 @@ PIECES = 200
 #: How far along the tape a change of appetite is looked for.
 SEARCH = 2_000
 _SETTLED = ("order_filled", "order_rejected", "order_expired")
-_TICKED = ("pm_action", "uptrend_stage_transition", "uptrend_buy_window", "uptrend_episode_summary")
+_TICKED = ("pm_action", "pm_skipped", "uptrend_stage_transition", "uptrend_buy_window", "uptrend_episode_summary")
 
 
 # ------------------------------------------------------------------ the tape
