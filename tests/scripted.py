@@ -248,6 +248,13 @@ NONSENSE: dict[str, Execution] = {
     "price without end": Execution("filled", D(5), float("inf"), ZERO, 0.0, T0),
     "negative fee": Execution("filled", D(5), 100.0, D(-1), 0.0, T0),
     "fee is no number": Execution("filled", D(5), 100.0, D("NaN"), 0.0, T0),
+    "fee without end": Execution("filled", D(5), 100.0, D("Infinity"), 0.0, T0),
+    "fee above a tenth": Execution("filled", D(5), 100.0, D(51), 0.0, T0),
+    "quantity without end": Execution("filled", D("Infinity"), 100.0, ZERO, 0.0, T0),
+    "quantity beyond reckoning": Execution("filled", D("1e30"), 1e-25, ZERO, 0.0, T0),
+    "price a thousandfold": Execution("partial", D("0.01"), 100_000.0, ZERO, 0.0, T0),
+    "price beyond reckoning": Execution("partial", D("0.01"), 1e308, ZERO, 0.0, T0),
+    "slippage is no number": Execution("filled", D(5), 100.0, ZERO, NAN, T0),
     "no such status": Execution("maybe", D(5), 100.0, ZERO, 0.0, T0),
     "no status": Execution("", ZERO, 0.0, ZERO, 0.0, T0),
 }

@@ -8,10 +8,12 @@ worked out anew from their definitions, with SQL and plain loops. Exit code 1 wh
 itself, 2 for bad input.
 
 Definitions: a fill is worth quantity * price, to 1e-6 USD, the fee on top of a buy and off a sale; ``pnl`` = sales -
-buys, ``roi`` = pnl / buys. The entry is the average price of all buys without fees. ``max_drawdown`` = (entry - lowest
-low) / entry, not below 0, over bars of the trade's timeframe that open after the first fill and close by the last one.
-``r_floor`` = max(1 %, ATR / entry), .5 % below 15m, with Wilder's ATR(14) of the last bar closed at the first fill.
-``rr`` = roi / max(max_drawdown, r_floor), between -3 and 10.
+buys, ``roi`` = pnl / buys. A rest that a venue took no sale of (``rest_written_off``; only databases tell of it, a
+folder holds a run on paper) counts in ``roi`` at the decision price of that sale, and ends the trade. The entry is the
+average price of all buys without fees. ``max_drawdown`` = (entry - lowest low) / entry, not below 0, over bars of the
+trade's timeframe that open after the first fill and close by the end of the trade, its last fill or rest. ``r_floor``
+= max(1 %, ATR / entry), .5 % below 15m, with Wilder's ATR(14) of the last bar closed at the first fill. ``rr`` = roi /
+max(max_drawdown, r_floor), between -3 and 10.
 """
 
 from __future__ import annotations
@@ -45,6 +47,14 @@ class Fill(NamedTuple):
     fee: Decimal
 
 
+class Rest(NamedTuple):
+    """A rest that was given up: when (microseconds UTC), what was left to sell, at which price."""
+
+    ts: int
+    quantity: Decimal
+    price: Decimal
+
+
 class Candles(NamedTuple):
     """Bars of one symbol and timeframe: open times, lows, and the ATR known at each bar's close."""
 
@@ -61,7 +71,7 @@ def main(given: Sequence[str]) -> int:
     run, bars = map(Path, given)
     try:
         fills, booked = from_folder(run) if run.is_dir() else from_database(run)
-        found = recompute(fills, booked, bars)
+        found = recompute(fills, booked, bars, {} if run.is_dir() else given_up(run))
     except (sqlite3.Error, duckdb.Error, ValueError) as error:
         print(f"cannot recompute {run} with {bars}: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
@@ -88,6 +98,24 @@ def from_database(path: Path) -> tuple[list[Fill], dict[str, dict[str, Any]]]:
     return fills, booked
 
 
+def given_up(path: Path) -> dict[str, list[Rest]]:
+    """Rests that were given up, by trade id: each follows from a refusal, and that from the sale that was planned."""
+    query = """
+        SELECT refused.trade_id, status.ts_event, sale.content
+        FROM ad_strands status JOIN ad_strands refused ON refused.id = status.causation_id
+        JOIN ad_strands sale ON sale.id = refused.causation_id
+        WHERE status.kind = 'position_status' AND json_extract(status.content, '$.reason') = 'rest_written_off'
+        ORDER BY status.seq"""
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        rows = connection.execute(query).fetchall()
+    connection.close()
+    rests: dict[str, list[Rest]] = {}
+    for trade_id, ts, text in rows:
+        sale = json.loads(text, parse_float=Decimal)
+        rests.setdefault(trade_id, []).append(Rest(ts, Decimal(sale["quantity"]), Decimal(sale["price"])))
+    return rests
+
+
 def from_folder(path: Path) -> tuple[list[Fill], dict[str, dict[str, Any]]]:
     """Fills and closed trades from ``fills.parquet`` and ``trades.parquet``."""
     with duckdb.connect() as connection:
@@ -103,7 +131,10 @@ def from_folder(path: Path) -> tuple[list[Fill], dict[str, dict[str, Any]]]:
 
 
 def recompute(
-    fills: Iterable[Fill], booked: Mapping[str, Mapping[str, Any]], bars: Path
+    fills: Iterable[Fill],
+    booked: Mapping[str, Mapping[str, Any]],
+    bars: Path,
+    rests: Mapping[str, Sequence[Rest]] | None = None,
 ) -> dict[str, dict[str, float | Decimal]]:
     """Each booked trade's numbers, by trade id, from its fills and the bars."""
     legs: dict[str, list[Fill]] = {trade_id: [] for trade_id in booked}
@@ -116,11 +147,11 @@ def recompute(
         key = (trade["symbol"], trade["timeframe"])
         if key not in series:
             series[key] = candles(bars, *key)
-        found[trade_id] = one_trade(legs[trade_id], series[key], length(key[1]))
+        found[trade_id] = one_trade(legs[trade_id], series[key], length(key[1]), (rests or {}).get(trade_id, ()))
     return found
 
 
-def one_trade(legs: Sequence[Fill], bars: Candles, step: int) -> dict[str, float | Decimal]:
+def one_trade(legs: Sequence[Fill], bars: Candles, step: int, rests: Sequence[Rest] = ()) -> dict[str, float | Decimal]:
     """Numbers of one trade."""
     if not legs:
         raise ValueError("a closed trade has no fills")
@@ -129,12 +160,13 @@ def one_trade(legs: Sequence[Fill], bars: Candles, step: int) -> dict[str, float
     paid = sum(((f.quantity * f.price).quantize(USD) + f.fee for f in buys), Decimal(0))
     got = sum(((f.quantity * f.price).quantize(USD) - f.fee for f in sales), Decimal(0))
     entry = float(sum(f.quantity * f.price for f in buys) / sum(f.quantity for f in buys))
-    first, last = legs[0].ts, legs[-1].ts
+    left = sum(((rest.quantity * rest.price).quantize(USD) for rest in rests), Decimal(0))
+    first, last = legs[0].ts, max([legs[-1].ts, *(rest.ts for rest in rests)])
     lows = bars.low[(bars.ts_open > first) & (bars.ts_open + step <= last)]
     drawdown = max(0.0, (entry - lows.min()) / entry) if len(lows) else 0.0
     atr = bars.atr[np.flatnonzero(bars.ts_open + step <= first)[-1]]
     floor = max(0.005 if step < 15 * MINUTE else 0.01, atr / entry)
-    roi = float((got - paid) / paid)
+    roi = float((got - paid + left) / paid)
     return {
         "pnl_usd": got - paid,
         "fees_usd": sum((f.fee for f in legs), Decimal(0)),

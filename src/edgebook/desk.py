@@ -45,7 +45,7 @@ from edgebook.learning.lessons import FamilyInput
 from edgebook.overrides.history import ConfigHistory
 from edgebook.ports import Broker, MarketReader, TokenInfo, TokenResolver, UnitOfWork
 from edgebook.projections import project, refold_coefficients, refold_protections
-from edgebook.trading.curators import addresses
+from edgebook.trading.curators import addresses, written
 from edgebook.trading.exposure import Exposure, OpenTrades, exposure_of
 from edgebook.trading.intents import intent_of
 from edgebook.trading.position import position_id, usd
@@ -100,7 +100,7 @@ class Desk:
         market, broker: ports to the world.
         tokens: token table; empty when there is none.
         rules, learning: frozen numbers of trading and learning.
-        learning_on: whether overrides may act (False: every channel is neutral, evidence is still gathered).
+        neutral: channels whose overrides may not act; their evidence is still gathered.
         resolver: finds the token a message means; None takes messages at their word.
     """
 
@@ -113,15 +113,14 @@ class Desk:
         rules: TradingRules,
         learning: LearningConfig,
         *,
-        learning_on: bool = True,
+        neutral: Sequence[str] = (),
         resolver: TokenResolver | None = None,
     ) -> None:
         self.resolver = resolver
         self.uow, self.market, self.broker, self.tokens = uow, market, broker, tokens
         self.rules, self.learning = rules, learning
         self.shadow_rules = alone(rules)
-        off = () if learning_on else ("dm", "strength", "tuning")
-        self._off = off
+        self._off = tuple(neutral)
         self.listener: Callable[[Strand], None] = _ignore
         self.catching_up = False
         """Whether the bars walked are old news: nothing is bought on them."""
@@ -229,8 +228,9 @@ class Desk:
     # -- who says what
 
     def curator_id(self, address: str) -> str:
-        """The registry's id of a ``platform:handle``; what is none of the registry's stands for itself."""
-        return self._addresses.get(address, address)
+        """The registry's id of a ``platform:handle`` or of an id in other letters; what is none of the registry's
+        stands for itself."""
+        return self._addresses.get(written(address), address)
 
     def answered(self, positions: Mapping[str, Position]) -> dict[str, Strand]:
         """Per timeframe the newest signal a position answers to, or will once it has closed."""

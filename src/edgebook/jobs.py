@@ -262,6 +262,7 @@ def settle_order(desk: Desk, order: Order, now: int) -> Counts:
         now=now,
         correlation_id=decision.signal_id if decision else "",
         config_version=desk.history.current_version,
+        pending=desk.decision(position.pending_decision_id),
     )
 
     desk.record(settled.strands)

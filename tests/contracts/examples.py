@@ -24,6 +24,7 @@ from edgebook.domain.book import (
     Pool,
     Position,
     RegimeSnapshot,
+    Shadow,
     TokenIntents,
     Trade,
 )
@@ -44,6 +45,7 @@ from edgebook.domain.ids import stable_id
 from edgebook.domain.pattern import DM_ALLOCATION, S1_ENTRY
 from edgebook.domain.protection import Block, Losses, NavMarked, NavMarks, Protection, ProtectionChanged
 from edgebook.domain.scope import scope_hash
+from edgebook.domain.shadow import ShadowOutcome, ShadowsClosed
 from edgebook.domain.strands import (
     PAYLOADS,
     BuyWindow,
@@ -334,6 +336,30 @@ _PAYLOADS: dict[str, Callable[[], Payload]] = {
             ),
         ),
     ),
+    "shadows_closed": lambda: ShadowsClosed(
+        exit_reason="s1_to_s0_bearish_order",
+        windows=(
+            ShadowOutcome(
+                window_id="win-1",
+                episode_type="s1_entry",
+                window_kind="near_miss",
+                entered=True,
+                flag_on=True,
+                blocked_by=("ts_min",),
+                entry_ts=NOON,
+                exit_ts=NOON + 9 * HOUR,
+                entry_price=1.25,
+                exit_price=1.3,
+                roi=0.037,
+                rr=1.48,
+                actions=3,
+                scope=SCOPE,
+                margins={"ts_min": -0.3},
+                thresholds=THRESHOLDS,
+                values={"ts_min": 0.98},
+            ),
+        ),
+    ),
     "protection_changed": lambda: ProtectionChanged(
         reason="daily_loss",
         scope="book",
@@ -429,6 +455,27 @@ _EPISODE = OpenEpisode(
     windows_opened=2,
     last_trim_virtual_index=4,
     last_trim_virtual_level=1.3,
+)
+
+_TWIN = Position(
+    id="shadow-1",
+    symbol="ETHUSDT",
+    chain="exchange",
+    contract="ETHUSDT",
+    timeframe="1h",
+    book="shadow",
+    status="active",
+    created_at=NOON,
+    allocation_pct=100.0,
+    attempt_id="win-1",
+    s1_used=True,
+    pool=Pool(basis=Decimal("12.5")),
+    trade_id="shadow-1",
+    ledger=Ledger(*(Decimal(n) / 8 for n in range(1, 8))),
+    entry_ts=NOON,
+    entry_price=1.25,
+    entry_atr=0.02,
+    actions=(ACTION,),
 )
 
 ROWS: dict[str, Any] = {
@@ -560,6 +607,25 @@ ROWS: dict[str, Any] = {
         nav=NavMarks(19675, Decimal("100000"), Decimal("101000.5"), NOON),
         blocks=(Block("cooldown", NOON, NOON + HOUR, "on-1"), Block("loss_streak", NOON, 0, "on-2")),
         changes=2,
+    ),
+    "shadows": Shadow(
+        window_id="win-1",
+        position_id="pos-1",
+        symbol="ETHUSDT",
+        timeframe="1h",
+        correlation_id="sig-1",
+        episode_type="s1_entry",
+        window_kind="near_miss",
+        entered=True,
+        flag_on=True,
+        blocked_by=("ts_min",),
+        scope=SCOPE,
+        thresholds=THRESHOLDS,
+        margins={"ts_min": -0.3},
+        a_base=0.5,
+        e_base=0.4,
+        seen_ts=NOON + HOUR,
+        twin=_TWIN,
     ),
     "snapshots": RegimeSnapshot("regime-1", NOON, {"macro": "Good", "score": 0.4, "rank": 2, "absent": None}),
     "observations": Observation(

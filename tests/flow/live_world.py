@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
-from tests.exchange import STEPS, Exchange, Rules
+from tests.exchange import STEPS, Exchange, RefusedError, Rules
 from tests.exchange_world import SECRETS
 from tests.flow import world
 
@@ -70,6 +70,17 @@ class Market:
             if not symbol.startswith(("BTC", "ETH", "SOL"))
         ]
 
+    def hold_back(self, begin: int, seconds: float, only: str = "") -> None:
+        """For so many seconds from ``begin`` on, candles are not to be had: of one symbol, or of any."""
+        real = self.exchange._klines
+
+        def klines(params: dict[str, str]) -> Any:
+            if begin <= self.exchange.now < begin + seconds * SECOND and only in ("", params["symbol"]):
+                raise RefusedError(-1000, "busy", 503)
+            return real(params)
+
+        self.exchange._klines = klines  # type: ignore[method-assign]
+
 
 def _candles(bars: BarSeries) -> dict[int, list[Any]]:
     rows = zip(bars.ts_open.tolist(), bars.open, bars.high, bars.low, bars.close, bars.volume, strict=True)
@@ -109,20 +120,24 @@ def market(days: int, **how: Any) -> Iterator[Market]:
 
 
 @contextmanager
-def opened(store: Store, settings: Settings, here: Market) -> Iterator[tuple[System, live.VenueEnd]]:
-    """The system on the exchange, as ``edgebook run`` makes it, with the test's clock."""
+def opened(
+    store: Store, settings: Settings, here: Market, ahead: Callable[[], int] = lambda: 0
+) -> Iterator[tuple[System, live.VenueEnd]]:
+    """The system on the exchange, as ``edgebook run`` makes it, with the test's clock; ``ahead`` of it by so much."""
     end, start = live.open_venue(
         settings, bootstrap.clock_of(store), secrets=SECRETS.get,
-        now=lambda: here.exchange.now, monotonic=lambda: here.exchange.now / SECOND,
+        now=lambda: here.exchange.now + ahead(), monotonic=lambda: here.exchange.now / SECOND,
     )  # fmt: skip
     feed = bootstrap.exchange_feed(settings, end, start)
     with bootstrap.system(store, settings, feed) as system:
         yield system, end
 
 
-def follow(here: Market, until: int, each: Callable[[System], None] | None = None) -> Callable[[System, int], bool]:
+def follow(
+    here: Market, until: int, each: Callable[[System], None] | None = None, slow: tuple[int, int] = (0, 0)
+) -> Callable[[System, int], bool]:
     """A watcher that posts the signals on the first beat, and moves time on: to just after the next close once the
-    clock has come to the last one and no order waits, else by three seconds."""
+    clock has come to the last one and no order waits, else by three seconds; always so in the span ``slow``."""
     posted: list[bool] = []
 
     def watch(system: System, clock: int) -> bool:
@@ -132,7 +147,7 @@ def follow(here: Market, until: int, each: Callable[[System], None] | None = Non
         if each is not None:
             each(system)
         now = here.exchange.now
-        waits = clock < now // STEP * STEP or (system.at_venue and system.desk.orders)
+        waits = clock < now // STEP * STEP or (system.at_venue and system.desk.orders) or slow[0] <= now < slow[1]
         following = (now // STEP + 1) * STEP + DELAY
         here.at(min(now + 3 * SECOND, following) if waits else following)
         return here.exchange.now < until
@@ -141,11 +156,18 @@ def follow(here: Market, until: int, each: Callable[[System], None] | None = Non
 
 
 def run(
-    here: Market, store: Store, settings: Settings, until: int, each: Callable[[System], None] | None = None
+    here: Market,
+    store: Store,
+    settings: Settings,
+    until: int,
+    each: Callable[[System], None] | None = None,
+    *,
+    slow: tuple[int, int] = (0, 0),
+    ahead: Callable[[], int] = lambda: 0,
 ) -> str:
     """Run on the exchange until its clock comes to ``until``; the head of the log."""
-    with opened(store, settings, here) as (system, end):
-        run_live(system, end, None, queue.SimpleQueue(), follow(here, until, each), pace_seconds=0.0)
+    with opened(store, settings, here, ahead) as (system, end):
+        run_live(system, end, None, queue.SimpleQueue(), follow(here, until, each, slow), pace_seconds=0.0)
         return system.desk.uow.log.head[1]
 
 

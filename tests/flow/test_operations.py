@@ -7,6 +7,7 @@ import http.client
 import json
 import queue
 import shutil
+import socket
 import sqlite3
 import sys
 import threading
@@ -207,6 +208,22 @@ def test_a_start_writes_only_what_is_new_in_the_registry(tmp_path):
         found = rebuild(uow, trading_rules(world.settings_for("x"), ["1m"]), world.EAGER)
         assert found.equal
         assert found.rows["curators"] == 2
+
+
+def test_a_disabled_curator_is_rejected_however_it_is_written(tmp_path):
+    """Capital letters and blanks make no other curator: all of them are ann, who is disabled."""
+    path = tmp_path / "curators.toml"
+    path.write_text('[[curators]]\nid = "Ann"\nenabled = false\nhandles = { twitter = "ann" }\n')
+    settings = world.settings_for("memory", curators=str(path))
+    with world.opened(MemoryStore(), settings, world.sim_feed()) as system:
+        symbol = next(s for s in system.tape.symbols if not s.startswith(("BTC", "ETH", "SOL")))
+        who = ["Ann", "ann", "ANN", " ann ", "twitter:Ann"]
+        lines = [world.signal_line(f"s{i}", "2024-01-01T00:00:00Z", symbol, curator=name) for i, name in enumerate(who)]
+        system.take(lines)
+        decided = [s.payload for s in system.desk.uow.log.read(0, ["decision_lowcap"])]
+
+    assert {(d.curator_id, d.action) for d in decided} == {("Ann", "reject")}
+    assert len(decided) == 5
 
 
 def test_a_curator_is_known_by_handle_on_every_platform_and_a_disabled_one_is_rejected(tmp_path):
@@ -664,6 +681,24 @@ def test_a_body_that_is_no_text_or_too_large_is_refused_as_a_whole(paced, body, 
         assert len(uow.dead_letters) == 0
     line = world.signal_line("after", "2024-01-01T00:00:00Z", world.sim_feed().source.symbols[0])
     assert json.loads(ask(url, body=line.encode())[1])["accepted"] == 1
+
+
+def test_a_body_that_is_cut_off_is_refused_as_a_whole(paced):
+    """The sender promised 500 bytes and went away after two lines: 400, and neither of them is taken."""
+    url, _, _ = paced
+    address = json.loads(ingress.address_file(url).read_text())
+    line = world.signal_line("cut", "2024-01-01T00:00:00Z", world.sim_feed().source.symbols[0])
+    head = f"POST /signals HTTP/1.0\r\nContent-Length: 5000\r\nX-Edgebook-Token: {address['token']}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", address["port"]), timeout=10) as sender:
+        sender.sendall(f"{head}{line}\n{line[:40]}".encode())
+        sender.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: sender.recv(9_999), b"")).decode()
+
+    assert answer.startswith("HTTP/1.0 400")
+    assert f"ended after {len(line) + 41} of 5000 bytes" in answer
+    assert json.loads(ask(url, body=line.encode())[1])["accepted"] == 1
+    with SqlStore(url).reader() as uow:
+        assert len(uow.dead_letters) == 0
 
 
 def test_a_body_at_the_limit_is_taken(paced):

@@ -16,7 +16,7 @@ from edgebook.adapters.memory import MemoryStore
 from edgebook.desk import Desk
 from edgebook.domain.decay import HOUR
 from edgebook.domain.regime import Regime
-from edgebook.domain.strands import CuratorRegistered
+from edgebook.domain.strands import CuratorRegistered, DecisionLowcap
 from edgebook.jobs import register_curators
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import TokenInfo
@@ -100,9 +100,14 @@ def delivered(batches, check=None):
                 name: {row.key: row for row in getattr(uow, name).values()}
                 for name in ("decisions", "curators", "intents", "dead_letters")
             },
-            "strands": {s.id: s.payload for s in uow.log.read(0, ["social_lowcap", "decision_lowcap"])},
+            "strands": {s.id: _said(s.payload) for s in uow.log.read(0, ["social_lowcap", "decision_lowcap"])},
         }
         return found, receipts, uow.log.head
+
+
+def _said(payload):
+    """A payload without the positions a decision reached: those that had not heard a newer message by then."""
+    return replace(payload, position_ids=()) if isinstance(payload, DecisionLowcap) else payload
 
 
 @settings(max_examples=60, deadline=None)

@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from edgebook.adapters.tables import REVISION, REVISION_TABLE, append_only_triggers, metadata
 from edgebook.domain.errors import InputError, PortError
+from edgebook.domain.masking import masked
 
 WRITER_LOCK = int.from_bytes(b"edgebook")
 """Advisory lock of the single writer on PostgreSQL; ``APPEND_LOCK`` is the one taken by each commit."""
@@ -60,8 +61,8 @@ def parse_address(url: str) -> Address:
     wanted = "use sqlite:///FILE or postgresql://USER@HOST/NAME"
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise InputError(f"database {url!r}: {wanted}") from error
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
+        raise InputError(f"database {masked(url)!r}: {wanted}") from None
     name = parsed.drivername.partition("+")[0]
     if name == "sqlite":
         file = url.partition(":///")[2]  # as written: a percent sign in a file name is a percent sign
@@ -69,8 +70,8 @@ def parse_address(url: str) -> Address:
             raise InputError(f"database {url!r}: {wanted}; a book in memory is MemoryStore")
         return Address("sqlite", file, path=Path(file))
     if name not in ("postgresql", "postgres"):
-        raise InputError(f"database {parsed.render_as_string()!r}: {wanted}")
-    label = parsed.set(drivername="postgresql").render_as_string()
+        raise InputError(f"database {masked(url)!r}: {wanted}")
+    label = "postgresql://" + masked(url).partition("://")[2]
     full = parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     return Address("postgresql", label, url=full)
 

@@ -62,7 +62,8 @@ class NoAnswerError(PortError):
     """No usable answer.
 
     Attributes:
-        kind: ``timeout``, ``network``, ``unavailable``, ``rate_limit``, ``clock``, ``duplicate`` or ``nonsense``.
+        kind: ``timeout``, ``network``, ``unavailable``, ``rate_limit``, ``clock``, ``duplicate``,
+            ``nonsense`` or ``unexpected``.
         happened: False when it is certain that what was asked has not happened; True when it may have.
     """
 
@@ -403,6 +404,11 @@ class Venue:
             raise self._translated(error, what) from None
         except _NONSENSE:
             raise NoAnswerError("nonsense", f"{self.name} answered nonsense when asked for {what}") from None
+        except PortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - told without its text and its frames, which may hold the key
+            kind = type(error).__name__
+            raise NoAnswerError("unexpected", f"{self.name}, asked for {what}: {kind} in the client") from None
 
     def _expect(self, kind: type, *fields: str) -> None:
         """The last answer must be JSON of this kind with lists in these fields: ccxt makes an empty list of anything.

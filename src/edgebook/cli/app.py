@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgebook.cli.download import download
+from edgebook.cli.episodes import episodes
 from edgebook.cli.times import moment
 from edgebook.domain.errors import InputError
 
@@ -341,6 +342,7 @@ def status(db: Db = None, as_json: AsJson = False) -> None:
 
 
 app.command()(download)
+app.command()(episodes)
 
 
 def _settings(db: str | None, file: Path | None = None) -> Settings:

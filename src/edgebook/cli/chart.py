@@ -18,12 +18,12 @@ def draw(bars: Path, out: Path, span: tuple[int | None, int | None], timeframe: 
         InputError: nothing can be drawn or written; then nothing has been.
     """
     begin, end = span
-    _check_out(out)
+    check_out(out, "--out", (".html", ".png"))
     if begin is not None and end is not None and begin >= end:
         raise InputError(f"--from {moment_text(begin)} must be before --to {moment_text(end)}")
     series, own = read_bars(bars, timeframe), bars.stem.rpartition("-")[2]
     chart = gather(series, begin, end, base=own)
-    _write(out, _rendered(chart, out.suffix.lower()))
+    write_whole(out, _rendered(chart, out.suffix.lower()), "--out")
     found = counts(chart)
     return {**found, "notes": [*found["notes"], *reading_notes(chart)], "out": str(out)}
 
@@ -46,13 +46,18 @@ def chart_lines(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_out(out: Path) -> None:
-    if out.suffix.lower() not in (".html", ".png"):
-        raise InputError(f"--out was {out}; its name must end in .html or .png")
+def check_out(out: Path, option: str, endings: tuple[str, ...]) -> None:
+    """Refuse a file that cannot be written, before anything is drawn.
+
+    Raises:
+        InputError: another ending, no folder for it, or a folder of that name.
+    """
+    if out.suffix.lower() not in endings:
+        raise InputError(f"{option} was {out}; its name must end in {' or '.join(endings)}")
     if not out.parent.is_dir():
-        raise InputError(f"--out was {out}, but there is no folder {out.parent}; make it first")
+        raise InputError(f"{option} was {out}, but there is no folder {out.parent}; make it first")
     if out.is_dir():
-        raise InputError(f"--out was {out}, which is a folder; give the name of a file")
+        raise InputError(f"{option} was {out}, which is a folder; give the name of a file")
 
 
 def _rendered(chart: Chart, suffix: str) -> bytes:
@@ -65,12 +70,16 @@ def _rendered(chart: Chart, suffix: str) -> bytes:
     return page(chart).encode()
 
 
-def _write(out: Path, content: bytes) -> None:
-    """Write beside ``out`` and move into place, so that a reader never meets half a file."""
+def write_whole(out: Path, content: bytes, option: str) -> None:
+    """Write beside ``out`` and move into place, so that a reader never meets half a file.
+
+    Raises:
+        InputError: it cannot be written; the message names ``option``.
+    """
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)
         part.replace(out)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise InputError(f"--out: cannot write {out}: {error.strerror}") from error
+        raise InputError(f"{option}: cannot write {out}: {error.strerror}") from error

@@ -18,6 +18,7 @@ from edgebook.cli.show import levers_text, scope_text, short, table
 from edgebook.cli.times import moment
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import InputError
+from edgebook.domain.masking import masked
 from edgebook.domain.strands import DecisionLowcap, Nudge, PmAction, Strand
 from edgebook.runtime import bootstrap, views
 from edgebook.runtime.ingress import listening
@@ -46,7 +47,7 @@ def watch_run(
         stop = _stop_on_signals()
         with listening(settings.db, settings.port) as (inbox, port):
             out.print(
-                f"edgebook on {settings.feed}, database {settings.db}, ingress 127.0.0.1:{port}, "
+                f"edgebook on {settings.feed}, database {masked(settings.db)}, ingress 127.0.0.1:{port}, "
                 f"from {views.when(system.clock)} UTC"
             )
             screen = _Lines(out, stop) if plain else _Screen(out, settings, stop)

@@ -81,6 +81,21 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsold:
+    """A small rest whose sale was refused, and what of the open trade was given up because no sale of it was taken.
+
+    Attributes:
+        price: decision price of the refused sale.
+        usd: worth of all that was given up, each rest at the price of its sale; no money, nobody paid it.
+        ts: when the last rest was given up, microseconds UTC; 0: none so far.
+    """
+
+    price: float
+    usd: Decimal = ZERO
+    ts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What an attempt has come to so far: profit of its closed trades in USD, whether one bought in S1, whether one was
     opened in S2."""
@@ -106,6 +121,7 @@ class Planned:
         complete_by: last bar close at which what a partial fill left may be ordered, microseconds UTC; 0: it may not.
         completes: whether the action orders what a partial fill left.
         terms: optional rules the trade will be opened under; None for none, and where a trade is open.
+        price: decision price of a sale; 0 of a buy.
     """
 
     action: TradeAction
@@ -119,6 +135,7 @@ class Planned:
     complete_by: int = 0
     completes: bool = False
     terms: Terms | None = None
+    price: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +205,7 @@ class Position:
     terms: Terms | None = None
     tally: Tally | None = None
     blocked: str = ""
+    unsold: Unsold | None = None
 
     @property
     def key(self) -> str:

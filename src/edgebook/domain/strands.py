@@ -263,7 +263,8 @@ class TradeAction:
 class TradeSummary:
     """Outcome of a closed trade (trading.md 4.5; decisions 56).
 
-    ``rr = clip(roi / max(max_drawdown, r_floor), -3, 10)`` with ``roi`` = realised / invested net of fees.
+    ``rr = clip(roi / max(max_drawdown, r_floor), -3, 10)`` with ``roi`` = realised / invested net of fees; a rest that
+    no sale was taken of counts there at its price, and as nothing in ``pnl_usd`` (`trading.outcome.close_trade`).
     """
 
     entry_ts: int

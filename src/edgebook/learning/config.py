@@ -71,6 +71,8 @@ class LearningConfig:
     tuning_method: str = "marginal"
     marginal_min_flipped: int = 10
     marginal_sd_r: float = 1.2
+    marginal_boundary_chances: float = 100.0
+    marginal_tests_per_gate: float = 3.0
     payoff_pseudo_windows: float = 10.0
     payoff_prior_win_r: float = 2.0
     payoff_prior_loss_r: float = 1.0

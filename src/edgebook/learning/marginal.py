@@ -72,11 +72,16 @@ def best_move(marginal: Mapping[str, Any], config: LearningConfig = DEFAULT, tes
 
 
 def _stands(move: Move, config: LearningConfig, tests: int) -> bool:
-    """Whether a gain is clear of zero, in units of the spread of one chance, shared among all moves and slices."""
+    """Whether a gain is clear of zero at every look, among all moves of a gate (they hold one another: ten count as
+    three) and all slices."""
     if move.gain <= 0 or move.flipped < config.marginal_min_flipped:
         return False
+    return _clear(move.gain, move.variance, config, tests * config.marginal_tests_per_gate)
+
+
+def _clear(gain: float, variance: float, config: LearningConfig, tests: float) -> bool:
     unit = config.marginal_sd_r
-    return stands(move.gain / unit, move.variance / (unit * unit), config, tests * BANDS)
+    return stands(gain / unit, variance / (unit * unit), config, tests, config.marginal_boundary_chances)
 
 
 def marginal_shifts(
@@ -92,11 +97,12 @@ def marginal_shifts(
     """
     out: dict[ScopeItems, dict[str, tuple[float, Score]]] = {}
     whole = blocks.get(())
-    depths = [len(items) for items in blocks]
     for items in sorted(blocks, key=lambda k: (len(k), k)):
         for name in GATE_LEVERS[episode_type]:
             own = _bands(blocks[items], name)
-            tests = depths.count(len(items)) if items else 1
+            if items and own == _bands(whole, name):
+                continue  # all chances of the key are of this slice: it has nothing to add
+            tests = _looks(blocks, name, len(items))
             move = best_move(own, config, tests) if own else None
             if move is None or (items and not _differs(move, own, _bands(whole, name), config, tests)):
                 continue
@@ -107,6 +113,13 @@ def marginal_shifts(
             if shift:
                 out.setdefault(items, {})[name] = (shift, _score(move, shift))
     return out
+
+
+def _looks(blocks: Mapping[ScopeItems, Mapping[str, Any]], name: str, depth: int) -> int:
+    """How many slices of as many dims have evidence of their own on a gate."""
+    whole = _bands(blocks.get(()), name)
+    told = (_bands(block, name) for items, block in blocks.items() if items and len(items) == depth)
+    return max(1, sum(bool(own) and own != whole for own in told))
 
 
 def _bands(block: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
@@ -121,11 +134,23 @@ def _score(move: Move, shift: float) -> Score:
 
 def _differs(move: Move, own: Mapping[str, Any], whole: Mapping[str, Any], config: LearningConfig, tests: int) -> bool:
     """Whether the chances a move flips in a slice are worth something else than those it would flip in the rest."""
-    rest = {part: [w - o for w, o in zip(whole[part], own[part], strict=True)] for part in ("n", "y", "y2")}
-    other = next((m for m in moves(rest, config) if m.bands == move.bands), None)
+    other = next((m for m in moves(_rest(own, whole), config) if m.bands == move.bands), None)
     if other is None:
         return True
-    ratio, unit = move.flipped / other.flipped, config.marginal_sd_r
+    ratio = move.flipped / other.flipped
     gap = move.gain - ratio * other.gain
     variance = move.variance + ratio * ratio * other.variance
-    return gap > 0 and stands(gap / unit, variance / (unit * unit), config, tests)
+    return gap > 0 and _clear(gap, variance, config, tests)
+
+
+def _rest(own: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Bands of the chances of the key that are not of a slice.
+
+    An attempt with chances on both sides is one draw in the whole: where they cancel out, the squares of the slice are
+    more than those of the whole. There the rest is held to be as spread as the slice.
+    """
+    n, y, y2 = ([w - o for w, o in zip(whole[part], own[part], strict=True)] for part in ("n", "y", "y2"))
+    for band, left in enumerate(y2):
+        if left < 0:
+            y2[band] = own["y2"][band] * n[band] / own["n"][band]
+    return {"n": n, "y": y, "y2": y2}

@@ -26,14 +26,17 @@ class Score:
     shift: float
 
 
-def stands(gap: float, variance: float, config: LearningConfig = DEFAULT, tests: int = 1) -> bool:
+def stands(
+    gap: float, variance: float, config: LearningConfig = DEFAULT, tests: float = 1, prior: float | None = None
+) -> bool:
     """Whether ``gap`` is clear of zero however often it is looked at (normal-mixture boundary; learning.md 9.2).
 
-    ``gap**2 >= (V + v0) * ln((V + v0) / (v0 * alpha**2))`` with alpha shared among ``tests``.
+    ``gap**2 >= (V + v0) * ln((V + v0) / (v0 * alpha**2))`` with alpha shared among ``tests``. ``v0`` (``prior``, else
+    that of votes) is the variance at which it is most easily crossed.
 
     >>> stands(15.0, 20.0), stands(25.0, 20.0)
     (False, True)
     """
-    prior = config.tuning_boundary_votes
+    v0 = config.tuning_boundary_votes if prior is None else prior
     alpha = config.tuning_alpha / tests
-    return gap * gap >= (variance + prior) * math.log((variance + prior) / (prior * alpha * alpha))
+    return gap * gap >= (variance + v0) * math.log((variance + v0) / (v0 * alpha * alpha))

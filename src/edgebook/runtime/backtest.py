@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgebook.domain.errors import InputError
+from edgebook.domain.masking import masked
 from edgebook.domain.strands import Strand
 from edgebook.ports import Store
 from edgebook.runtime import bootstrap
@@ -54,7 +55,7 @@ def backtest(
             raise InputError("an endless feed has no backtest; use 'edgebook run --feed sim --until'", stage="backtest")
         if system.clock > system.tape.start:
             raise InputError(
-                f"database {settings.db} already holds a run; give another --db, or none for a temporary one",
+                f"database {masked(settings.db)} already holds a run; give another --db, or none for a temporary one",
                 stage="backtest",
             )
         if system.tape.end <= system.tape.start:

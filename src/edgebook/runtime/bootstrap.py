@@ -18,16 +18,27 @@ from edgebook.desk import Desk
 from edgebook.domain.decay import DAY, HOUR
 from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Fact
+from edgebook.domain.masking import masked
 from edgebook.engine.columns import EngineConfig
 from edgebook.jobs import register_curators
 from edgebook.learning.config import LearningConfig
+from edgebook.overrides.record import CHANNELS
 from edgebook.ports import BarSource, Store, TokenInfo, UnitOfWork
 from edgebook.runtime.live import VenueEnd, open_venue
 from edgebook.runtime.live_tape import LiveTape
+from edgebook.runtime.logs import plain_log
 from edgebook.runtime.market import Tape
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
-from edgebook.trading.rules import DecisionRules, PmRules, ProtectionRules, RiskRules, SkewRules, TradingRules
+from edgebook.trading.rules import (
+    DecisionRules,
+    PmRules,
+    ProtectionRules,
+    RiskRules,
+    ShadowRules,
+    SkewRules,
+    TradingRules,
+)
 from edgebook.trading.signals import parse_signal
 
 _SETTINGS = "settings_hash"
@@ -137,6 +148,7 @@ def trading_rules(settings: Settings, timeframes: Sequence[str]) -> TradingRules
             loss_streak_pause=round(settings.loss_streak_hours * HOUR),
             stop_buy=settings.stop_buy,
         ),
+        shadows=ShadowRules(enabled=settings.shadows),
     )
 
 
@@ -155,6 +167,11 @@ def _risk_rules(settings: Settings) -> RiskRules:
 def _exact(number: float) -> Decimal:
     """A setting as it was written: 5, and not 5.0."""
     return Decimal(f"{number:.15g}")
+
+
+def learning_rules(settings: Settings) -> LearningConfig:
+    """Constants of learning under these settings."""
+    return LearningConfig(tuning_method=settings.tuning_method)
 
 
 def paper_broker(settings: Settings, tokens: Mapping[str, TokenInfo], rules: TradingRules) -> PaperBroker:
@@ -200,6 +217,7 @@ def system(
         InputError: the database was written under other settings, or the registry of curators cannot be read.
         PortError: somebody else is writing to it.
     """
+    plain_log()
     registry = read_curators(settings.curators) if settings.curators else ()
     tape = _tape(settings, feed, start)
     if end is not None:
@@ -218,8 +236,8 @@ def system(
             broker or paper_broker(settings, tape.tokens, rules),
             tape.tokens,
             rules,
-            LearningConfig(),
-            learning_on=settings.learning_enabled,
+            learning_rules(settings),
+            neutral=settings.neutral_channels if settings.learning_enabled else tuple(CHANNELS),
             resolver=resolver,
         )
         found = System(
@@ -263,7 +281,7 @@ def _same_settings(uow: UnitOfWork, settings: Settings) -> None:
         uow.meta.put(Fact(_SETTINGS, settings.book_hash))
     elif known.value != settings.book_hash:
         raise InputError(
-            f"database {settings.db} was written under other settings (feed, seed, timeframes, cash, book, switches): "
-            "use them again, or another --db",
+            f"database {masked(settings.db)} was written under other settings (feed, seed, timeframes, cash, book, "
+            "switches): use them again, or another --db",
             stage="boot",
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from edgebook.adapters.log import verify
-from edgebook.learning.config import LearningConfig
 from edgebook.runtime import bootstrap
 from edgebook.runtime.replay import rebuild
 from edgebook.runtime.settings import Settings
@@ -14,7 +13,8 @@ from edgebook.runtime.settings import Settings
 def check_rebuild(settings: Settings) -> dict[str, Any]:
     """Rebuild and compare; ``equal`` says whether everything followed from the log."""
     with bootstrap.open_store(settings.db).reader() as stored:
-        found = rebuild(stored, bootstrap.trading_rules(settings, settings.timeframes), LearningConfig())
+        rules, learning = bootstrap.trading_rules(settings, settings.timeframes), bootstrap.learning_rules(settings)
+        found = rebuild(stored, rules, learning)
     return {
         "equal": found.equal,
         "strands": found.strands,

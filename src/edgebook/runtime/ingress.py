@@ -11,7 +11,7 @@ most 4,000,000 bytes, is answered with
 - 200 and ``{"read": 3, "accepted": 1, "known": 1, "refused": 1, "refusals": [{"line": 3, "reason": "..."}]}``: every
   line was looked at, those delivered before are known, those refused are dead letters as well; at most 1,000 refusals
   are listed;
-- 400 where the body as a whole is no text, empty or too large, or on another path: nothing of it was taken;
+- 400 where the body as a whole is no text, empty, too large or cut off, or on another path: nothing of it was taken;
 - 403 without the token, 503 when the system does not get to it within half a minute (it is queued, and
   delivering it again does no harm).
 
@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from edgebook.domain.errors import InputError
+from edgebook.domain.masking import masked
 from edgebook.domain.protection import channel_scope
 from edgebook.overrides.record import CHANNELS
 from edgebook.trading.lifecycle import WISHES
@@ -216,7 +217,8 @@ def _running(db_url: str) -> Path:
     path = address_file(db_url)
     if not path.exists():
         raise InputError(
-            f"no running system: {path} does not exist; start one with 'edgebook run --db {db_url}'", stage="ingress"
+            f"no running system: {path} does not exist; start one with 'edgebook run --db {masked(db_url)}'",
+            stage="ingress",
         )
     return path
 
@@ -323,8 +325,11 @@ def _handler(inbox: Inbox, token: str) -> type[BaseHTTPRequestHandler]:
             take = takes.get(self.path)
             if take is None or not 0 < size <= MAX_BODY_BYTES:
                 return self._refuse(400, f"POST to {', '.join(takes)} takes 1 to {MAX_BODY_BYTES} bytes", size)
+            body = self.rfile.read(size)
+            if len(body) < size:
+                return self._refuse(400, f"the body ended after {len(body)} of {size} bytes", 0)
             try:
-                return take(self.rfile.read(size))
+                return take(body)
             except InputError as error:
                 return self._refuse(400, error.message, 0)
 

@@ -1,8 +1,9 @@
 """The tape of a market that is happening: read again and again, only up to what is final.
 
 A bar is revealed once every symbol's answer is final up to its close. A symbol that keeps the others waiting longer
-than `PATIENCE` (a halted one) is left behind, and taken up again where it was left when its bars come. What lies before
-the start is history: `BACKFILL_BARS` bars of every timeframe, asked for on that timeframe.
+than `PATIENCE` (a halted one) is left behind, and taken up again where it was left when its bars come: `late` names the
+moments of the bars it missed, to be walked then. What lies before the start is history: `BACKFILL_BARS` bars of every
+timeframe, asked for on that timeframe.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class LiveTape(Tape):
         self._built = {(symbol, tf): self._loaded for symbol in self.symbols for tf in self.timeframes}
         self._fed: dict[str, int] = {}
         self._behind: set[str] = set()
+        self._late: set[int] = set()
         self._asked: dict[str, int] = {}
         self._opened = -1
 
@@ -86,8 +88,8 @@ class LiveTape(Tape):
         To be called once the clock has reached `loaded_until`. A venue that does not answer is asked again later.
         """
         self._opened = now if self._opened < 0 else self._opened
-        target = now // self._step * self._step
-        if target <= self._loaded:
+        target = max(now // self._step * self._step, self._loaded)
+        if target == self._loaded and not self._behind:
             return
         for symbol in self.symbols:
             self._ask(symbol, target, now)
@@ -95,6 +97,21 @@ class LiveTape(Tape):
         if until > self._loaded:
             self._read(self._loaded, until, now)
             self._loaded = until
+        else:
+            self._take_up()
+
+    def late(self) -> list[int]:
+        """Moments gone by of which bars have been revealed since they were walked, ascending; each is told once.
+
+        `due` knows these bars, and no other ones of those moments, until the next `poll`.
+        """
+        found, self._late = sorted(self._late), set()
+        return found
+
+    @property
+    def heard(self) -> bool:
+        """Whether the history of every symbol is there."""
+        return self._past.keys() >= set(self.symbols)
 
     def _ask(self, symbol: str, target: int, now: int) -> None:
         pause = ASK_BEHIND_EVERY if symbol in self._behind else ASK_EVERY
@@ -133,16 +150,27 @@ class LiveTape(Tape):
         return until
 
     def _read(self, begin: int, until: int, now: int) -> None:
-        for timeframe in self.timeframes:
-            self._due[timeframe] = {t: s for t, s in self._due[timeframe].items() if t > begin}
+        self._drop_walked(begin)
         for symbol in self.symbols:
             if symbol in self._past:
-                self._take(symbol, min(self._final(symbol), until))
+                self._take(symbol, min(self._final(symbol), until), begin)
         self._feed_drivers(begin, until)
         self._forget()
 
-    def _take(self, symbol: str, top: int) -> None:
-        """Take the symbol's bars up to ``top``, its history first."""
+    def _take_up(self) -> None:
+        """Take the bars that symbols left behind have missed."""
+        self._drop_walked(self._loaded)
+        for symbol in sorted(self._behind & self._past.keys()):
+            self._take(symbol, min(self._final(symbol), self._loaded), self._loaded)
+            if self._final(symbol) >= self._loaded:
+                self._behind.discard(symbol)
+
+    def _drop_walked(self, walked: int) -> None:
+        for timeframe in self.timeframes:
+            self._due[timeframe] = {t: s for t, s in self._due[timeframe].items() if t > walked}
+
+    def _take(self, symbol: str, top: int, walked: int) -> None:
+        """Take the symbol's bars up to ``top``, its history first; those up to ``walked`` come late."""
         if symbol not in self._recent:
             for timeframe in self.timeframes:
                 if timeframe in self._past[symbol]:
@@ -157,6 +185,8 @@ class LiveTape(Tape):
             bars = self._next(symbol, timeframe, self._built[symbol, timeframe], top)
             ended = top // micros(timeframe) * micros(timeframe)
             self._built[symbol, timeframe] = max(self._built[symbol, timeframe], ended)
+            closed = bars.close_ts
+            self._late.update(closed[(closed > self.start) & (closed <= walked)].tolist())
             for ts, bits in self._lines[symbol, timeframe].extend(bars, self._config):
                 self._due[timeframe].setdefault(ts, []).append((symbol, bits))
 

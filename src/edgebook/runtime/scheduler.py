@@ -8,9 +8,10 @@ fills of orders planned at that moment. Both drivers call `System.step`; they di
 from __future__ import annotations
 
 import gc
+import math
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from edgebook.domain.errors import InputError
@@ -18,12 +19,12 @@ from edgebook.jobs import MICROS
 from edgebook.runtime.ingress import Inbox, Move, Turn
 from edgebook.runtime.live import VenueEnd
 from edgebook.runtime.system import System
-from edgebook.runtime.timetable import start_pm_jobs
+from edgebook.runtime.timetable import Timetable, start_pm_jobs
 from edgebook.runtime.views import protections_view
 
 PACE_SECONDS = 0.1
-#: How often a venue is asked about open orders between bars, microseconds.
-SETTLE_EVERY = 3 * MICROS
+#: How often a venue is asked about open orders between bars.
+SETTLE_SECONDS = 3.0
 Watch = Callable[[System, int], bool]
 
 
@@ -99,33 +100,54 @@ def run_live(
 ) -> None:
     """Walk moments as they happen, by the clock of ``venue``; orders are sent and followed between them, too.
 
-    What was planned before this process began is looked up first. Bars older than an order lives are walked without
-    buying: those from before the start, and those that a venue kept back for a while.
+    What was planned before this process began is looked up first, and booked before any bar is walked. Bars older than
+    an order lives are walked without buying: those from before the start, and those that a venue kept back for a while.
+    Orders that are open are sent and asked about all the same, whatever the bars and the clock do.
     """
     timetable = start_pm_jobs(system.clock)
     venue.reconcile(system)
-    life = system.desk.rules.pm.order_ttl_seconds * MICROS
-    settled, running = -SETTLE_EVERY, True
+    settled, running = -math.inf, True
     while running and (until is None or system.clock < until):
-        now, before = venue.now(), system.moments_done
-        venue.poll(system, now)
-        beat = time.monotonic() + PACE_SECONDS
-        for moment in system.moments(now if until is None else min(now, until)):
-            system.desk.catching_up = moment + life <= now
-            system.settle_on_paper()
-            for slot, job in timetable.until(moment - 1):
-                system.run_job(job, slot)
-            system.step(moment, timetable)
-            if time.monotonic() > beat:
-                break
-        if not system.desk.catching_up and (system.moments_done > before or now - settled >= SETTLE_EVERY):
+        now = venue.moment(system.clock)
+        late = venue.poll(system, now)
+        if venue.monotonic() - settled >= SETTLE_SECONDS and venue.heard(system):
             system.settle(now)
-            settled = now
+            settled = venue.monotonic()
+        if _catch_up(system, late, now) + _walk(system, timetable, now if until is None else min(now, until), now):
+            system.settle(now)
+            settled = venue.monotonic()
         _deliver(system, inbox)
         venue.note(system, now)
         system.commit()
         running = watch is None or watch(system, system.clock)
         time.sleep(pace_seconds)
+
+
+def _catch_up(system: System, late: Sequence[int], now: int) -> int:
+    """Walk moments gone by whose bars have come late; how many there were."""
+    for moment in late:
+        system.desk.catching_up = _old(system, moment, now)
+        system.take_up(moment)
+    return len(late)
+
+
+def _walk(system: System, timetable: Timetable, until: int, now: int) -> int:
+    """Walk moments up to ``until`` for a beat; how many."""
+    before, beat = system.moments_done, time.monotonic() + PACE_SECONDS
+    for moment in system.moments(until):
+        system.desk.catching_up = _old(system, moment, now)
+        system.settle_on_paper()
+        for slot, job in timetable.until(moment - 1):
+            system.run_job(job, slot)
+        system.step(moment, timetable)
+        if time.monotonic() > beat:
+            break
+    return system.moments_done - before
+
+
+def _old(system: System, moment: int, now: int) -> bool:
+    """Whether an order planned at ``moment`` would have expired by ``now``."""
+    return moment + system.desk.rules.pm.order_ttl_seconds * MICROS <= now
 
 
 def _deliver(system: System, inbox: Inbox) -> None:

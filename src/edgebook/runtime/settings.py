@@ -47,6 +47,9 @@ _EXECUTION = {"ladder_bps", "max_slippage_bps", "canary"}
 _RISK = ("min_notional_usd", "cash_reserve", "max_exposure", "per_token", "participation", "fee_reserve_bps")
 #: Settings of a later release: at their default they are not hashed, so that databases from before stay usable.
 _LATER = {
+    "neutral_channels",
+    "tuning_method",
+    "shadows",
     "dm_coefficients",
     "normalise_h",
     "fill_on",
@@ -81,10 +84,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EDGEBOOK_", frozen=True, extra="forbid")
 
-    db: str = "sqlite:///edgebook.db"
+    db: str = Field(default="sqlite:///edgebook.db", repr=False)  # it may hold a password
     feed: str = "sim"
     seed: int = Field(default=1, ge=0)
-    speed: float = Field(default=20_000.0, gt=0)
+    speed: float = Field(default=20_000.0, gt=0, allow_inf_nan=False)
     """Simulated seconds per second of wall time."""
     port: int = Field(default=0, ge=0, le=65535)
     timeframes: Annotated[tuple[str, ...], NoDecode] = ("1m", "15m", "1h", "4h")
@@ -94,6 +97,12 @@ class Settings(BaseSettings):
     curators: str = ""
     """Registry of curators, a TOML or JSON file; what it says enters the log, so its place is no part of a run."""
     learning_enabled: bool = True
+    neutral_channels: Annotated[tuple[Literal["dm", "strength", "tuning"], ...], NoDecode] = ()
+    """Channels of learning that may not act; what they learn is gathered and shown all the same."""
+    tuning_method: Literal["marginal", "votes"] = "marginal"
+    """How gates are learnt: from what the chances on either side of them were worth, or from votes of outcomes."""
+    shadows: bool = True
+    """Whether every chance, taken or not, is followed on paper of its own."""
     global_exit: bool = False
     """EMA20 and EMA30 below all slower EMAs end S1, S2 and S3 at once (engine.md 2; decisions 9)."""
     s1_policy: Literal["on_primer", "after_breakout"] = "on_primer"
@@ -181,6 +190,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.tuning_method == "marginal" and not self.shadows:
+            raise ValueError(
+                "shadows is off and tuning_method is marginal, which learns from them; set tuning_method to votes"
+            )
         if bool(self.loss_streak) != bool(self.loss_streak_hours):
             raise ValueError(
                 f"loss_streak is {self.loss_streak} and loss_streak_hours is {self.loss_streak_hours:g}; "
@@ -243,7 +256,34 @@ class Settings(BaseSettings):
         """Whether bars come from an exchange as they happen."""
         return self.feed.startswith("ccxt:")
 
-    @field_validator("live_books", "symbols", "ladder_bps", "canary", mode="before")
+    @model_validator(mode="after")
+    def _paper_only(self) -> Self:
+        if self.broker != "paper" and self.fill_on != "next_open":
+            raise ValueError(
+                f"fill_on is {self.fill_on} and broker is {self.broker}; it is for broker paper alone, leave it out"
+            )
+        if self.broker != "paper" and self.failure_probability:
+            raise ValueError(
+                f"failure_probability is {self.failure_probability:g} and broker is {self.broker}; it is for broker "
+                "paper alone, leave it out"
+            )
+        return self
+
+    @field_validator("starting_cash_usd", mode="before")
+    @classmethod
+    def _money(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("a whole number of USD above 0 is needed, such as 100000")
+        return value
+
+    @field_validator("book")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a name is needed, such as main")
+        return value
+
+    @field_validator("live_books", "symbols", "neutral_channels", "ladder_bps", "canary", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -11,6 +11,7 @@ import structlog
 from edgebook.desk import Desk
 from edgebook.domain.errors import EdgebookError
 from edgebook.domain.evidence import JobRun, Watermark
+from edgebook.domain.timeframe import micros
 from edgebook.jobs import (
     Counts,
     Job,
@@ -94,11 +95,7 @@ class System:
         self.tape.load(now)
         if desk.unsettled:
             self._do("check_protections", now, lambda: check_protections(desk, now))
-        for timeframe in self.tape.timeframes:
-            if self.tape.due(timeframe, now) or desk.attention.get(timeframe):
-                self._do("pm_core_tick", now, lambda tf=timeframe: pm_core_tick(desk, tf, now))
-            if desk.rules.shadows.enabled and self.tape.due(timeframe, now):
-                self._do("follow_shadows", now, lambda tf=timeframe: follow_shadows(desk, tf, now))
+        self._walk_bars(now)
         self._take_signals(now)
         for slot, job in timetable.until(now):
             self.run_job(job, slot)
@@ -108,6 +105,25 @@ class System:
         self.moments_done += 1
         if desk.uow.log.head[0] - self._committed >= self._commit_every:
             self.commit()
+
+    def _walk_bars(self, now: int) -> None:
+        desk = self.desk
+        for timeframe in self.tape.timeframes:
+            if self.tape.due(timeframe, now) or desk.attention.get(timeframe):
+                self._do("pm_core_tick", now, lambda tf=timeframe: pm_core_tick(desk, tf, now))
+            if desk.rules.shadows.enabled and self.tape.due(timeframe, now):
+                self._do("follow_shadows", now, lambda tf=timeframe: follow_shadows(desk, tf, now))
+
+    def take_up(self, moment: int) -> None:
+        """Walk the bars of a moment gone by that have come late; those that were seen then are not seen again.
+
+        On paper, orders planned before that moment are filled first, as they would have been.
+        """
+        desk, before = self.desk, moment - micros(self.tape.base)
+        for order in desk.open_orders() if not self.at_venue else ():
+            if order.planned_ts < moment:
+                self._do("settle_orders", before, lambda one=order: settle_order(desk, one, before))
+        self._walk_bars(moment)
 
     def settle_on_paper(self) -> None:
         """On a live tape: fill paper orders at the open of the bar that began at the clock; it has closed by now.

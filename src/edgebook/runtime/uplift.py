@@ -23,19 +23,20 @@ def compare(
 
 
 def uplift(on: tuple[Trade, ...], off: tuple[Trade, ...]) -> dict[str, Any]:
-    """Difference in pnl (USD) and in capital-weighted rr per trade, with a week-block bootstrap interval of the rr
-    difference.
+    """Difference in pnl (USD) and in capital-weighted rr per trade, each with a 90 % interval from a bootstrap of whole
+    weeks.
 
     rr is weighted by what was invested: learning moves capital, it does not change which bars pay.
     """
     weeks = sorted({t.closed_at // WEEK for t in (*on, *off)})
     if not weeks:
-        return {"pnl": 0.0, "rr_per_trade": None, "ci90": [None, None]}
+        return {"pnl": 0.0, "pnl_ci90": [0.0, 0.0], "rr_per_trade": None, "ci90": [None, None]}
     row = {w: i for i, w in enumerate(weeks)}
-    sums = np.zeros((len(weeks), 4))
+    sums, money = np.zeros((len(weeks), 4)), np.zeros(len(weeks))
     for column, trades in ((0, on), (2, off)):
         for trade in trades:
             weight = float(trade.invested_usd)
+            money[row[trade.closed_at // WEEK]] += (1 - column) * float(trade.pnl_usd)
             sums[row[trade.closed_at // WEEK], column : column + 2] += (weight * trade.rr, weight)
     draws = np.random.default_rng(0).integers(0, len(weeks), (BOOTSTRAP_DRAWS, len(weeks)))
     totals = sums[draws].sum(axis=1)
@@ -45,4 +46,5 @@ def uplift(on: tuple[Trade, ...], off: tuple[Trade, ...]) -> dict[str, Any]:
     gain = all_weeks[0] / all_weeks[1] - all_weeks[2] / all_weeks[3] if all_weeks[1] and all_weeks[3] else None
     low, high = np.nanquantile(gains, [0.05, 0.95]).tolist()
     pnl = math.fsum(float(t.pnl_usd) for t in on) - math.fsum(float(t.pnl_usd) for t in off)
-    return {"pnl": round(pnl, 2), "rr_per_trade": gain, "ci90": [low, high]}
+    pnl_ci90 = [round(x, 2) for x in np.quantile(money[draws].sum(axis=1), [0.05, 0.95]).tolist()]
+    return {"pnl": round(pnl, 2), "pnl_ci90": pnl_ci90, "rr_per_trade": gain, "ci90": [low, high]}

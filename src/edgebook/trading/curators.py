@@ -73,9 +73,25 @@ def registration_strand(entry: CuratorRegistered, known: Curator | None, now: in
 
 
 def addresses(curators: Iterable[Curator]) -> dict[str, str]:
-    """Curator id by ``platform:handle``; a handle that moved belongs to whom the registry gave it last."""
+    """Curator id of the registry by `written` id, or ``platform:handle``; one that moved belongs to whom the registry
+    gave it last. An id goes before a handle of the same name.
+
+    Ids that differ only in case are one curator, under the spelling the registry gave last.
+    """
     known = sorted((curator for curator in curators if curator.registered), key=lambda c: c.registered)
-    return {handle: curator.id for curator in known for handle in curator.handles}
+    handles = {written(handle): curator.id for curator in known for handle in curator.handles}
+    ids = {written(curator.id): curator.id for curator in known}
+    spoken = {handle: ids[written(ident)] for handle, ident in handles.items()}
+    return spoken | ids
+
+
+def written(address: str) -> str:
+    """How an id or handle is compared: without blanks around it, case ignored.
+
+    >>> written(" Ann "), written("ANN") == written("ann")
+    ('ann', True)
+    """
+    return address.strip().casefold()
 
 
 def _stranger(ident: str) -> Curator:

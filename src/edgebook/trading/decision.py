@@ -246,10 +246,10 @@ def decide(
         answered: per timeframe the newest signal the position there answers to already.
         coefficient: row of a coefficient by key; asked only where the rules have coefficients on.
 
-    A flat position takes the decision up at once, an archived one wakes for it; a holding one keeps its own and
-    remembers this one as pending; paused ones are left alone, and so are those that answer to a newer message
-    (decisions 41): late and shuffled
-    deliveries end where ordered ones do. The same signal always gives the same ids.
+    A flat position takes the decision up at once, an archived one wakes for it. One that holds, or whose first buy is
+    on the way, keeps its own and remembers this one as pending (decisions 41). Paused ones are left alone, and so are
+    those that answer to a newer message: late and shuffled deliveries end where ordered ones do. The decision lists
+    the positions it reaches, no others. The same signal always gives the same ids.
     """
     said = signal.payload
     assert isinstance(said, SocialLowcap)
@@ -260,7 +260,7 @@ def decide(
         curator,
         mcap,
         known=said.symbol in tokens if tokens else None,
-        holding=[tf for tf in rules.timeframes if tf in positions and positions[tf].trade_id],
+        holding=[tf for tf in rules.timeframes if tf in positions and _occupied(positions[tf])],
         active=active_positions,
         rules=rules.dm,
     )
@@ -269,16 +269,29 @@ def decide(
     holdout = hash_share(decision_id, "dm") < rules.holdout
     applied = apply_allocation_overrides(history, scope, now, holdout=holdout)
     weighing = _weighing(said, mcap, scope, coefficient, rules, now)
+    touched = [] if failed else _open_to_it(signal, positions, answered or {}, rules)
     strand = _decision_strand(
-        signal, said, curator, scope, gates, failed, applied, weighing, holdout, mcap, regime, rules, now
+        signal, said, curator, scope, gates, failed, touched, applied, weighing, holdout, mcap, regime, rules, now
     )
     if failed:
         return Decided((strand,), None)
     row = decision_row(strand)
-    newer = [tf for tf, other in (answered or {}).items() if message_order(other) > message_order(signal)]
-    open_to_it = [tf for tf in rules.timeframes if tf not in newer]
-    statuses = (_hand_over(strand, row, positions.get(tf), tf, bars_count.get(tf, 0), rules) for tf in open_to_it)
-    return Decided((strand, *(status for status in statuses if status is not None)), row)
+    statuses = (_hand_over(strand, row, positions.get(tf), tf, bars_count.get(tf, 0), rules) for tf in touched)
+    return Decided((strand, *statuses), row)
+
+
+def _open_to_it(
+    signal: Strand, positions: Mapping[str, Position], answered: Mapping[str, Strand], rules: TradingRules
+) -> list[str]:
+    """Timeframes whose position takes the decision up or lets it wait: not paused, and no newer message answered."""
+    newer = {tf for tf, other in answered.items() if message_order(other) > message_order(signal)}
+    paused = {tf for tf, position in positions.items() if position.status == "paused"}
+    return [tf for tf in rules.timeframes if tf not in newer | paused]
+
+
+def _occupied(position: Position) -> bool:
+    """Whether a decision is at work there: a trade is open, or its first buy is on the way."""
+    return bool(position.trade_id or position.planned)
 
 
 def _weighing(
@@ -310,6 +323,7 @@ def _decision_strand(
     scope: ScopeItems,
     gates: tuple[GateResult, ...],
     failed: Sequence[GateResult],
+    touched: Sequence[str],
     applied: Applied,
     weighing: Weighing,
     holdout: bool,
@@ -324,7 +338,7 @@ def _decision_strand(
     total = 0.0 if failed else allocation(base, learned, static, applied.alloc_mult, rules.dm)
     splits = timeframe_splits(rules.timeframes, rules.dm.splits, weighing.timeframes)
     decision_id = stable_id("decision_lowcap", signal.id)
-    ids = () if failed else tuple(position_id(said.chain, said.contract, tf, rules.book) for tf in rules.timeframes)
+    ids = tuple(position_id(said.chain, said.contract, tf, rules.book) for tf in touched)
     payload = DecisionLowcap(
         source_strand_id=signal.id,
         curator_id=said.curator,
@@ -415,17 +429,15 @@ def decision_row(strand: Strand) -> Decision:
 
 def _hand_over(
     cause: Strand, row: Decision, position: Position | None, timeframe: str, bars: int, rules: TradingRules
-) -> Strand | None:
+) -> Strand:
     if position is None:
         status = "watchlist" if bars >= rules.dm.bars_threshold else "dormant"
         new = position_id(row.chain, row.contract, timeframe, rules.book)
         blank = Position(new, row.symbol, row.chain, row.contract, timeframe, rules.book, "", row.ts)
         return status_strand(blank, status=status, reason="created", cause=cause, decision=row)
-    if position.status == "paused":
-        return None
     if position.status == "archived":
         status = "watchlist" if bars >= rules.dm.bars_threshold else "dormant"
         return status_strand(position, status=status, reason="woken", cause=cause, decision=row)
-    if position.trade_id:
+    if _occupied(position):
         return status_strand(position, status=position.status, reason="decision_waits", cause=cause, pending_id=row.id)
     return status_strand(position, status=position.status, reason="decided_again", cause=cause, decision=row)

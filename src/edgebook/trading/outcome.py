@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgebook.domain.book import Position
+from edgebook.domain.book import ZERO, Position
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import TradingError
 from edgebook.domain.strands import PositionClosed, TradeAction, TradeCounterfactual, TradeSummary
@@ -20,8 +20,13 @@ NEAR_ENTRY_BARS, HINDSIGHT_BARS = 10, 20
 def close_trade(position: Position, path: BarSeries, rules: OutcomeRules) -> TradeSummary:
     """Summary of the open trade of ``position``, whose last tokens have just been sold or written off.
 
-    ``roi`` = realised / invested, net of fees. ``max_drawdown`` = (entry - lowest low) / entry, not below 0, over bars
-    that open after the first fill's bar and close by the last fill; entry is the average price of everything bought:
+    ``roi`` = realised / invested, net of fees. A rest that was given up because no sale of it was taken
+    (``rest_written_off``) counts in ``roi`` and ``rr`` at the decision price of that sale, and when it was given up is
+    the exit: the call is judged, not the size of the rest. In money it is a realised loss: ``pnl_usd`` and
+    ``extracted_usd`` count it as nothing. Dust counts as nothing in both.
+
+    ``max_drawdown`` = (entry - lowest low) / entry, not below 0, over bars that open after the first fill's bar and
+    close by the exit; entry is the average price of everything bought:
     from the first fill alone, adds on the way up would look free of risk. ``rr`` as in `reward_to_risk`.
 
     Args:
@@ -35,13 +40,14 @@ def close_trade(position: Position, path: BarSeries, rules: OutcomeRules) -> Tra
     if not position.trade_id or position.holding or not actions:
         raise TradingError(f"position {position.id} has no finished trade to close", stage="closure")
     step = micros(position.timeframe)
-    entry, exit_price, exit_ts = average_entry(actions), actions[-1].price, actions[-1].ts
+    entry, (exit_price, exit_ts) = average_entry(actions), _exit(position)
     inside = path.slice(position.entry_ts + 1, max(position.entry_ts + 1, exit_ts - step + 1))
     low, high = (float(inside.low.min()), float(inside.high.max())) if len(inside) else (entry, entry)
     drawdown, gain = max(0.0, (entry - low) / entry), max(0.0, (high - entry) / entry)
     floor = r_floor(position.entry_atr, entry, position.timeframe, rules)
     pnl = ledger.extracted - ledger.invested
-    roi = float(pnl / ledger.invested)
+    given_up = position.unsold.usd if position.unsold is not None else ZERO
+    roi = float((pnl + given_up) / ledger.invested)
     rr_raw, rr = reward_to_risk(roi, drawdown, floor, rules)
     around = rules.entry_neighbourhood_bars * step
     near = path.slice(position.entry_ts - around, min(position.entry_ts + around, exit_ts - step) + 1)
@@ -80,6 +86,14 @@ def close_trade(position: Position, path: BarSeries, rules: OutcomeRules) -> Tra
         cf_entry_bucket=improvement_bucket(missed_entry),
         cf_exit_bucket=improvement_bucket(missed_exit),
     )
+
+
+def _exit(position: Position) -> tuple[float, int]:
+    """Price and time of what ended the trade: its last fill, or the giving up of a rest after it."""
+    last, unsold = position.actions[-1], position.unsold
+    if unsold is not None and unsold.ts > last.ts:
+        return unsold.price, unsold.ts
+    return last.price, last.ts
 
 
 def average_entry(actions: Sequence[TradeAction]) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from edgebook.domain.book import ZERO, Account, Emergency, Ledger, Pending, Planned, Pool, Position
+from edgebook.domain.book import ZERO, Account, Emergency, Ledger, Pending, Planned, Pool, Position, Unsold
 from edgebook.domain.errors import TradingError
 from edgebook.domain.ids import stable_id
 from edgebook.domain.strands import (
@@ -24,7 +24,7 @@ from edgebook.domain.strands import (
     TradeAction,
 )
 from edgebook.domain.values import replace
-from edgebook.trading.rules import DUST_SHARE, DUST_USD
+from edgebook.trading.rules import DUST_SHARE, DUST_USD, WRITE_OFF_MOST_USD
 from edgebook.trading.terms import attempt_ended, terms_of, trade_counted
 
 #: Reason of the status strand that gives up what a partial fill left to order.
@@ -107,10 +107,18 @@ def apply_sell(ledger: Ledger, quantity: Decimal, price: float, fee: Decimal) ->
 
 
 def is_dust(ledger: Ledger, price: float) -> bool:
-    """Whether the rest is not worth selling: under 1 USD, or under 0.1 % of what was bought (trading.md 4.3)."""
+    """Whether the rest is not worth selling: under 1 USD, or under 0.1 % of what was bought and worth no more than
+    20 USD (trading.md 4.3).
+
+    >>> is_dust(Ledger(quantity=Decimal(9), bought=Decimal(10_000)), 2.0)
+    True
+    >>> is_dust(Ledger(quantity=Decimal(9), bought=Decimal(10_000)), 3.0)
+    False
+    """
     if ledger.quantity <= 0:
         return False
-    return gross(ledger.quantity, price) < DUST_USD or ledger.quantity < ledger.bought * DUST_SHARE
+    worth = gross(ledger.quantity, price)
+    return worth < DUST_USD or (ledger.quantity < ledger.bought * DUST_SHARE and worth <= WRITE_OFF_MOST_USD)
 
 
 def write_off(ledger: Ledger) -> Ledger:
@@ -183,11 +191,20 @@ def _status(position: Position | None, strand: Strand, status: PositionStatus) -
         else 0,
         allocation_pct=status.allocation_pct,
         pending=None if status.reason == LAPSED else position.pending,
-        ledger=write_off(position.ledger) if status.reason == WRITTEN_OFF else position.ledger,
         status_since=strand.ts_event if status.status != before else position.status_since,
         last_seq=strand.seq,
     )
+    if status.reason == WRITTEN_OFF:
+        given = _given_up(given, strand.ts_event)
     return _forgetful(given) if status.status == "archived" else given
+
+
+def _given_up(position: Position, now: int) -> Position:
+    """The position after its rest was written off; what it was worth at the refused sale's price is remembered."""
+    unsold, ledger = position.unsold, position.ledger
+    if unsold is not None:
+        unsold = replace(unsold, usd=unsold.usd + gross(ledger.quantity, unsold.price), ts=now)
+    return replace(position, ledger=write_off(ledger), unsold=unsold)
 
 
 def _forgetful(position: Position) -> Position:
@@ -226,6 +243,7 @@ def _planned(position: Position, strand: Strand) -> Position:
         int(action.reasons.get("complete_by") or 0),
         bool(action.reasons.get("completes")),
         terms_of(action.reasons, position.attempt_id) if action.side == "buy" and not position.trade_id else None,
+        action.price if action.side == "sell" else 0.0,
     )
     closing = action.rule == 1
     reason = str(action.reasons.get("exit_reason") or position.exit_reason) if closing else position.exit_reason
@@ -264,7 +282,10 @@ def _as_learnt(pending: Pending | None, strand: Strand, action: PmAction) -> Tra
 
 
 def _not_filled(position: Position, strand: Strand) -> Position:
-    return replace(position, planned=None, last_seq=strand.seq)
+    price = position.planned.price if position.planned is not None else 0.0
+    small = price > 0 and gross(position.ledger.quantity, price) <= WRITE_OFF_MOST_USD
+    unsold = replace(position.unsold or Unsold(price), price=price) if small else position.unsold
+    return replace(position, planned=None, unsold=unsold, last_seq=strand.seq)
 
 
 def _filled(position: Position, strand: Strand) -> Position:
@@ -420,6 +441,7 @@ def _closed(position: Position, strand: Strand) -> Position:
         s3_reached_ts=0,
         pinned_config=0,
         terms=None,
+        unsold=None,
         actions=(),
         planned=None,
         pending=None,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -20,8 +21,16 @@ from edgebook.trading.rules import WRITE_OFF_MOST_USD, TradingRules
 from edgebook.trading.status import status_strand
 from edgebook.trading.terms import attempt_runs, timed_out
 
+#: Reason of the status strand with which a decision that waited is taken up.
+TAKEN_UP = "decision_taken_up"
 #: What rounding may add to a buy: a venue counts its money less finely than the book.
 _ROUNDING_USD = Decimal("0.01")
+#: No venue takes a larger share of a fill than this: its fee is at most a few tenths of a percent.
+_MOST_FEE = Decimal("0.1")
+#: A buy lives for a minute and has a limit near the price it is measured against: no fill is better by half.
+_MOST_BETTER_BPS = 5_000.0
+#: An exit waits as long as it must, so its price may have moved far; a hundredfold is a misplaced comma.
+_MOST_TIMES = 100.0
 
 
 class ExecutionLike(Protocol):
@@ -74,7 +83,7 @@ class Settled:
 
     Attributes:
         strands: ``order_filled``, ``order_rejected`` or ``order_expired``, and ``position_status`` where a rest too
-            small to be sold is given up; empty while the order is still open.
+            small to be sold is given up, or a decision that waited is taken up; empty while the order is still open.
         position: the position after them.
         close_reason: not empty when the fill finished the trade: `closure` is due, in the same transaction.
     """
@@ -93,11 +102,14 @@ def fill(
     correlation_id: str = "",
     config_version: int = 0,
     regime_snapshot_id: str = "",
+    pending: Decision | None = None,
 ) -> Settled:
     """Book what the broker reported about ``order``. A trade closes on the fill of its rule 1 exit (decisions 59).
 
     Args:
         config_version: version in force now; the first fill of a trade pins its trims to it.
+        pending: the decision that waits; taken up at once if a first buy came to nothing, however long it waited
+            (decisions 41).
 
     Raises:
         TradingError: the order is not the one this position waits for, or the report makes no sense.
@@ -141,26 +153,60 @@ def fill(
             after, status=after.status, reason=WRITTEN_OFF, cause=strand, pending_id=after.pending_decision_id
         )
         strands, after = (strand, written_off), evolve(after, written_off)
+    if pending is not None and not after.trade_id:
+        taken = status_strand(after, status=after.status, reason=TAKEN_UP, cause=strand, decision=pending)
+        strands, after = (strand, taken), evolve(after, taken)
     closes = (filled or given_up) and order.rule == 1 and not after.holding
     return Settled(strands, after, (after.exit_reason or "attempt_over") if closes else "")
 
 
 def _refuse_impossible(order: Order, execution: ExecutionLike) -> None:
-    """A fill larger than its order, or of less than the book's grain, is no fill: it must not be booked.
+    """A fill that cannot be true is no fill: it must not be booked.
 
     Raises:
         TradingError: names the order and what does not fit.
     """
-    worth = gross(execution.quantity, execution.price)
+    said = _unreal(execution)
+    try:
+        said = said or _misfit(order, execution) or _mispriced(order, execution)
+    except ArithmeticError:
+        said = f"{execution.quantity} tokens at {execution.price}, more than can be reckoned"
+    if said:
+        raise TradingError(f"order {order.client_id} came back filled with {said}", stage="settle")
+
+
+def _unreal(execution: ExecutionLike) -> str:
+    """What of a fill is no number, or none that a fill can have; "" if nothing is."""
+    if not execution.quantity.is_finite() or not execution.fee_usd.is_finite() or execution.fee_usd < 0:
+        return f"{execution.quantity} tokens and a fee of {execution.fee_usd} USD, which are no amounts"
+    if not math.isfinite(execution.price) or not math.isfinite(execution.slippage_bps):
+        return f"a price of {execution.price} and a slippage of {execution.slippage_bps} bps, which are no numbers"
+    return ""
+
+
+def _misfit(order: Order, execution: ExecutionLike) -> str:
+    """How the amounts of a fill go beyond its order or the book's grain, "" if they do not."""
     if order.quantity is not None and execution.quantity > order.quantity:
-        said = f"{execution.quantity} tokens, more than the {order.quantity} it was for"
-    elif order.notional_usd is not None and worth > order.notional_usd + _ROUNDING_USD:
-        said = f"{worth} USD, more than the {order.notional_usd} it was for"
-    elif execution.quantity.quantize(QUANTITY_GRAIN) <= 0 or worth <= 0:
-        said = f"{execution.quantity} tokens at {execution.price}, less than the book can hold"
-    else:
-        return
-    raise TradingError(f"order {order.client_id} came back filled with {said}", stage="settle")
+        return f"{execution.quantity} tokens, more than the {order.quantity} it was for"
+    worth = gross(execution.quantity, execution.price)
+    if order.notional_usd is not None and worth > order.notional_usd + _ROUNDING_USD:
+        return f"{worth} USD, more than the {order.notional_usd} it was for"
+    if execution.quantity.quantize(QUANTITY_GRAIN) <= 0 or worth <= 0:
+        return f"{execution.quantity} tokens at {execution.price}, less than the book can hold"
+    if execution.fee_usd > worth * _MOST_FEE + _ROUNDING_USD:
+        return f"a fee of {execution.fee_usd} USD on {worth} USD, more than {_MOST_FEE:.0%}"
+    return ""
+
+
+def _mispriced(order: Order, execution: ExecutionLike) -> str:
+    """How the price of a fill is one the order cannot have had, "" if it is not. Nothing below bounds a sale that
+    waited while the price fell: it must be booked."""
+    if order.side == "buy" and execution.slippage_bps < -_MOST_BETTER_BPS:
+        return f"a price of {execution.price}, {-execution.slippage_bps:.0f} bps better than when it was sent"
+    above, below = execution.price > order.decision_price * _MOST_TIMES, order.decision_price / _MOST_TIMES
+    if order.decision_price > 0 and (above or (order.side == "buy" and execution.price < below)):
+        return f"a price of {execution.price}, when it was decided at {order.decision_price}"
+    return ""
 
 
 def _result(order: Order, execution: ExecutionLike, at: int) -> Payload:
@@ -271,6 +317,6 @@ def closure(
         tags=("position_closed", reason),
     )
     fresh = pending if pending is not None and now - position.pending_since <= rules.dm.pending_days * DAY else None
-    why = "decision_taken_up" if fresh else "trade_closed"
+    why = TAKEN_UP if fresh else "trade_closed"
     status = "paused" if position.status == "paused" else "watchlist"
     return closed, status_strand(position, status=status, reason=why, cause=closed, decision=fresh)

@@ -12,6 +12,7 @@ Nothing here moves money, and no shadow is a trade.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
 
@@ -62,12 +63,15 @@ def deciding_sample(window: BuyWindow) -> WindowSample | None:
 
 
 def _shortfall(sample: WindowSample, episode_type: str) -> float | None:
-    """``u`` of the one gate that held a bar back, in [-1, 0); None if there was more than one, or it was farther."""
+    """``u`` of the one gate that held a bar back, in [-1, 0); None if there was more than one, or it was farther.
+
+    A gate without a lever of its own (TS in S3) counts where a lever works through it (``sr_boost``).
+    """
     if len(sample.blocked_by) != 1:
         return None
-    u = sample.margins.get(sample.blocked_by[0])
-    known = sample.blocked_by[0] in GATE_LEVERS[episode_type]
-    return u if known and u is not None and -1.0 <= u < 0.0 else None
+    levers = (name for name in GATE_LEVERS[episode_type] if judged_by(name) == sample.blocked_by[0])
+    u = next((u for name in levers if (u := sample.margins.get(name)) is not None), None)
+    return u if u is not None and -1.0 <= u < 0.0 else None
 
 
 def open_shadow(strand: Strand, chain: str, rules: TradingRules) -> Shadow | None:
@@ -273,8 +277,8 @@ def close_shadows(
     summaries = {s.window_id: close_trade(s.twin, path, rules.outcome) for s in ended}
     worth = {ident: summary.rr for ident, summary in summaries.items()}
     outcomes = []
-    for i, shadow in enumerate(ended):
-        summary = summaries[shadow.window_id]
+    for shadow in ended:
+        summary, values = summaries[shadow.window_id], _values(shadow, ended, worth)
         outcomes.append(
             ShadowOutcome(
                 window_id=shadow.window_id,
@@ -291,9 +295,9 @@ def close_shadows(
                 rr=summary.rr,
                 actions=len(shadow.twin.actions),
                 scope=shadow.scope,
-                margins=shadow.margins,
+                margins={name: shadow.margins[name] for name in values},
                 thresholds=shadow.thresholds,
-                values=_values(shadow, ended[i + 1 :], worth),
+                values=values,
             )
         )
     first = ended[0]
@@ -311,19 +315,33 @@ def close_shadows(
     )
 
 
-def _values(shadow: Shadow, later: Sequence[Shadow], worth: Mapping[str, float]) -> dict[str, float]:
+def _values(shadow: Shadow, ended: Sequence[Shadow], worth: Mapping[str, float]) -> dict[str, float]:
     """Per lever, rr of taking the chance less that of the one that would have been taken instead (0 if none).
 
-    An attempt has one S1 entry: had the gate kept this one out, the first later one that passes it would have been it.
-    A retest stands alone.
+    An attempt has one S1 entry, the first chance that passes. So had the gate kept this one out, the first later one of
+    a larger margin would have been it. Where an earlier one has at least its margin, no place of the gate makes this
+    one the entry: it says nothing about that gate. A retest stands alone.
     """
     own = worth[shadow.window_id]
     if shadow.episode_type != "s1_entry":
         return dict.fromkeys(shadow.margins, own)
-    return {name: own - _instead(name, u, later, worth) for name, u in shadow.margins.items()}
+    entries = [other for other in ended if other.episode_type == "s1_entry"]
+    place = next(i for i, other in enumerate(entries) if other.window_id == shadow.window_id)
+    found = {}
+    for name, u in shadow.margins.items():
+        if _first_beyond(entries[:place], name, u, or_at=True) is None:
+            instead = _first_beyond(entries[place + 1 :], name, u)
+            found[name] = own - (worth[instead.window_id] if instead else 0.0)
+    return found
 
 
-def _instead(name: str, margin: float, later: Sequence[Shadow], worth: Mapping[str, float]) -> float:
-    passing = (s for s in later if s.episode_type == "s1_entry" and s.flag_on and s.margins.get(name, 1.0) > margin)
-    found = next(passing, None)
-    return worth[found.window_id] if found else 0.0
+def _first_beyond(chances: Iterable[Shadow], name: str, margin: float, *, or_at: bool = False) -> Shadow | None:
+    """The first chance that a gate still lets pass when it has been moved past ``margin`` (or to it, with ``or_at``).
+
+    One that passed without asking the gate passes wherever it stands, one that another gate held back never.
+    """
+    for chance in chances:
+        u = chance.margins.get(name, math.inf if chance.flag_on else -math.inf)
+        if u > margin or (or_at and u == margin):
+            return chance
+    return None

@@ -7,8 +7,8 @@ This is the one schema of every way in: a recorded file, the loopback ingress, `
 |---|---|
 | ``id`` or ``message_id`` | id of the message on its platform; text |
 | ``platform`` | where it was posted, small letters; default ``jsonl`` |
-| ``ts`` | when, ISO 8601 with a time zone |
-| ``curator`` | who: an id of the registry, or ``platform:handle`` |
+| ``ts`` | when, ISO 8601 with a time zone; one that lies ahead counts as of when it is heard |
+| ``curator`` | who: an id of the registry, in small or capital letters, or ``platform:handle`` |
 | ``token`` | ``symbol``, ``ticker``, ``contract``, ``chain``: one of the first three; without a token table the first |
 | ``intent`` | what the message wants (trading.md 1.4); ``mocking_negative`` is ``mock``, ``sell_call`` is ``sell`` |
 | ``mapping_confidence`` | how sure the sender is of the token, from 0 to 1 |
@@ -25,7 +25,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from edgebook.domain.errors import InputError
@@ -91,7 +91,7 @@ def parse_signal(line: str, *, resolve: Resolve | None = None, where: str = "sig
     mention = _mention(_object(data, "token", where, required=True), where, symbol_needed=resolve is None)
     market = _object(data, "market", where)
     intent = _text(data, "intent", where)
-    who = curator_address(_text(data, "curator", where))
+    who = _curator(data, where)
     token = _token(mention, resolve, where)
     payload = SocialLowcap(
         signal_id=_message_id(data, where),
@@ -120,6 +120,9 @@ def signal_strand(signal: ParsedSignal, now: int, regime_snapshot_id: str = "") 
     """The ``social_lowcap`` strand: one per (platform, message, contract), however often it is delivered.
 
     Every mention becomes one; the tag ``dm_candidate`` is for those that ask for a buy of a token on a supported chain.
+
+    Args:
+        now: when it is heard, microseconds UTC; a message dated later counts as of then (`message_order`).
     """
     said = signal.payload
     strand_id = stable_id("social_lowcap", said.platform, said.signal_id, said.contract)
@@ -141,15 +144,18 @@ def signal_strand(signal: ParsedSignal, now: int, regime_snapshot_id: str = "") 
 
 
 def message_order(signal: Strand) -> tuple[int, str, str, str]:
-    """Which of two signals is the newer message: time, then platform, message id and contract (decisions 34)."""
+    """Which of two signals is the newer message: time, then platform, message id and contract (decisions 34).
+
+    Its time is when it was posted, and no later than when it was heard: a date ahead of that is a mistake.
+    """
     said = signal.payload
     assert isinstance(said, SocialLowcap)
-    return signal.ts_event, said.platform, said.signal_id, said.contract
+    return min(signal.ts_event, signal.ts_recorded), said.platform, said.signal_id, said.contract
 
 
 def reading_order(lines: Sequence[str]) -> list[int]:
-    """Indices of ``lines`` in the order they are to be ingested: messages by `message_order`, unreadable lines last,
-    equals as they were given.
+    """Indices of ``lines`` in the order they are to be ingested: messages by time, platform, id and contract,
+    unreadable lines last, equals as they were given.
 
     So one delivery leads to one log, however its lines are shuffled or repeated.
 
@@ -202,6 +208,11 @@ def _stated(strand: Strand) -> dict[str, Any]:
     return {"ts": strand.ts_event, **{field.name: getattr(plain, field.name) for field in fields(plain)}}
 
 
+def _written(ts: int) -> str:
+    """A moment of the years 1 to 9999 as text, to the second."""
+    return f"{_EPOCH + timedelta(microseconds=ts):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
@@ -231,6 +242,14 @@ def _token(mention: TokenMention, resolve: Resolve | None, where: str) -> TokenM
         return resolve(mention)
     except InputError as error:
         raise InputError(f"{where}: {error.message}", stage="ingest") from None
+
+
+def _curator(data: Mapping[str, Any], where: str) -> str:
+    """Who gave the signal, without blanks around it."""
+    who = curator_address(_text(data, "curator", where)).strip()
+    if not who:
+        raise InputError(f"{where}: curator must be text, was {_short(data['curator'])}", stage="ingest")
+    return who
 
 
 def _message_id(data: Mapping[str, Any], where: str) -> str:
@@ -298,5 +317,8 @@ def _moment(text: str, where: str) -> int:
         ) from None
     if moment.tzinfo is None:
         raise InputError(f"{where}: ts {text!r} has no time zone; write it in UTC, ending in Z", stage="ingest")
-    since = moment - _EPOCH
+    try:
+        since = moment.astimezone(UTC) - _EPOCH
+    except OverflowError:
+        raise InputError(f"{where}: ts {text!r} is no time of the years 1 to 9999 in UTC", stage="ingest") from None
     return (since.days * 86_400 + since.seconds) * _MICROSECOND + since.microseconds

@@ -17,16 +17,18 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.exchange import DEPTH, HANG_SECONDS, ORDER, TRADES, Exchange, Rules
 from tests.exchange_world import KEY, SECRET, SECRETS, World, world
 
 from edgebook.adapters.brokers.exchange import ExchangeBroker, attempt_id
-from edgebook.adapters.venue import connect, environment_secrets
-from edgebook.domain.errors import EdgebookError, InputError
+from edgebook.adapters.venue import NoAnswerError, connect, environment_secrets
+from edgebook.domain.errors import EdgebookError, InputError, TradingError
 from edgebook.domain.ids import stable_id
 from edgebook.ports import Quote
+from edgebook.runtime.logs import plain_log
 
 PACKAGE = Path(__file__).resolve().parents[3] / "src" / "edgebook"
 BUY_ID = stable_id("order", "buy", "1")
@@ -533,6 +535,42 @@ def test_a_fee_whose_price_is_not_to_be_had_is_booked_at_the_standard_rate(here)
     assert here.broker.troubles.total() == 1
 
 
+def _garbled(here, **change):
+    """The exchange lists its fills with these fields changed."""
+    real = here.exchange._trades
+    here.exchange._trades = lambda params: [row | {k: f(row) for k, f in change.items()} for row in real(params)]
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"price": lambda row: str(float(row["price"]) * 1000)},
+        {"price": lambda row: str(float(row["price"]) / 1000)},
+        {"price": lambda row: str(float(row["price"]) * 1.6)},
+        {"price": lambda row: str(float(row["price"]) * 0.4)},
+        {"commission": lambda row: "50000000"},
+        {"commission": lambda row: "101", "commissionAsset": lambda row: "USDT"},
+    ],
+    ids=["a thousandfold", "a thousandth", "far above", "far below", "fee of millions", "fee above a tenth"],
+)
+def test_fills_that_cannot_be_true_are_not_booked(here, side, change):
+    """No limit of ours was ever near such a price, and no venue takes such a fee: an error that names the order."""
+    order = here.buy() if side == "buy" else here.sell()
+    _garbled(here, **change)
+    with pytest.raises(TradingError, match=order.client_id):
+        here.execute(order)
+    here.exchange._trades = type(here.exchange)._trades.__get__(here.exchange)
+    assert here.execute(order).status == "filled"
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.4])
+def test_fills_at_odd_prices_and_fees_that_can_be_are_booked(here, factor):
+    """A book that leaps by a third while the order is on its way, and a fee of 9 %."""
+    _garbled(here, price=lambda row: str(float(row["price"]) * factor), commission=lambda row: str(50 * factor))
+    assert here.execute(here.sell()).status == "filled"
+
+
 def test_slippage_is_against_the_quote_and_else_against_the_middle(here):
     """Bought at 100.01: 1 bp over the middle, 101 bps over a quote of 99.01; a new process, which has seen neither,
     measures against the price of the decision."""
@@ -540,6 +578,7 @@ def test_slippage_is_against_the_quote_and_else_against_the_middle(here):
     assert here.execute(decided).slippage_bps == pytest.approx(1.0)
     here.restart(decided)
     assert here.settle(decided).slippage_bps == pytest.approx(10_000 * (100.01 / 80 - 1))
+    here.wait(1)
     at_quote = here.execute(here.buy(name="b"), Quote(here.now, 99.01))
     assert at_quote.slippage_bps == pytest.approx(10_000 * (100.01 / 99.01 - 1))
     unusable = here.execute(here.buy(name="c"), Quote(here.now, float("nan")))
@@ -608,13 +647,24 @@ def test_money_is_spent_once_and_booked_as_spent(side, sending, asking, cancelli
 
 
 def test_an_order_sent_by_a_process_that_died_is_found(here):
-    """Sent and filled, but the answer died with the process: the next one books it and sends nothing."""
+    """Sent and filled, but the answer died with the process: the next one books it at once, as nothing is sent after an
+    attempt that filled wholly."""
     order = here.buy()
     here.execute(order)
     here.restart(order)
-    assert here.execute(order).status == "open"  # other attempts may be on their way
-    done = here.settle(order)
+    done = here.execute(order)
     assert (done.status, done.quantity, len(posts(here))) == ("filled", bought(here), 1)
+
+
+def test_an_order_that_filled_in_part_is_booked_once_no_other_attempt_can_come(here):
+    """The process that died may have sent another one: the grace passes first."""
+    here.exchange.behave(share=Decimal("0.5"))
+    order = here.buy()
+    here.execute(order)
+    here.restart(order)
+    assert here.execute(order).status == "open"
+    done = here.settle(order)
+    assert (done.status, done.quantity, len(posts(here))) == ("partial", bought(here), 1)
 
 
 def test_a_new_process_goes_on_with_the_next_number(here):
@@ -824,6 +874,38 @@ def test_credentials_are_in_no_output(here, caplog, capfd):
     assert KEY not in output
     assert SECRET not in output
     assert "***" in output
+
+
+def test_what_the_client_lets_through_is_no_answer_and_shows_nothing(here, capfd, monkeypatch):
+    """An error that is none of the client's own, with the key in its frames: the order stays open, and neither the
+    error nor a log with tracebacks shows it. The next question is asked as ever."""
+    structlog.reset_defaults()
+    plain_log()
+    key = here.venue._client.apiKey
+
+    def broken(*args, **kwargs):
+        headers = {"X-MBX-APIKEY": key}
+        raise OSError(f"no certificates for {len(headers)} header")
+
+    order = here.sell()
+    market = here.venue.market("XUSDT")
+    with monkeypatch.context() as patch:
+        patch.setattr(here.venue._client.session, "request", broken)
+        assert here.execute(order).status == "open"
+        with pytest.raises(NoAnswerError) as raised:
+            here.venue.book(market)
+    log = structlog.get_logger()
+    log.error("job failed", exc_info=raised.value)
+    with pytest.raises(OSError, match="no certificates") as bare:
+        broken()
+    log.error("job failed", exc_info=bare.value)
+    shown = capfd.readouterr().out
+    structlog.reset_defaults()
+    assert shown.count("Traceback") == 2
+    assert KEY not in shown
+    assert here.broker.troubles["unexpected"] == 1
+    here.wait(60)
+    assert here.settle(order).status == "filled"
 
 
 def test_nothing_in_the_package_can_move_money_out():

@@ -10,11 +10,12 @@ import pytest
 from edgebook.domain.evidence import Lesson, family_key
 from edgebook.domain.levers import GATE_LEVERS, LEVERS
 from edgebook.domain.pattern import S1_ENTRY
-from edgebook.learning.config import DEFAULT
+from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.episodes import BANDS
 from edgebook.learning.tuning import Payoff, build_tuning, episodes, score_lever, stands, tuning_due
 
 FAMILY = family_key("pm", S1_ENTRY.key, "entry")
+VOTES = LearningConfig(tuning_method="votes")
 
 
 def _side(us, confidence=1.0):
@@ -119,7 +120,8 @@ def _store(make, seed, n, chance, scopes=({"macro_phase": "Good"},), levers=("ts
 
 
 def _build(store, lessons=(), now=10, **kwargs):
-    return build_tuning([r for r in store.stats.values() if r.family == FAMILY], lessons, now, **kwargs)
+    """What the method of votes makes of a store; the marginal one is in test_marginal.py."""
+    return build_tuning([r for r in store.stats.values() if r.family == FAMILY], lessons, now, VOTES, **kwargs)
 
 
 def test_a_gate_set_too_low_is_raised(make):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import statistics
@@ -91,6 +92,38 @@ def test_an_account_that_stands_still_has_no_ratios():
     assert (m.volatility(returns), m.sharpe(returns), m.sortino(returns)) == (0.0, None, None)
     assert m.max_drawdown(moments(still), still) is None
     assert m.calmar(0.1, 0.0) is None
+
+
+@pytest.mark.parametrize("last", [0.0, -20.0])
+def test_an_account_that_has_lost_everything_still_has_figures(last):
+    """A total loss a year, a drawdown of all of it or more, no return on nothing; every figure is a plain number."""
+    curve = np.r_[np.linspace(100.0, 1.0, 90), last, last, last]
+    ts = moments(curve)
+    returns = m.daily_returns(ts, curve)
+
+    assert m.cagr(100.0, last, 92.0) == -1.0
+    assert returns[-2:].tolist() == [0.0, 0.0]
+    assert m.max_drawdown(ts, curve).depth == 1.0 - last / 100.0
+    told = [m.volatility(returns), m.sharpe(returns), m.sortino(returns), m.monthly_returns(ts, curve)]
+    json.dumps([*told, m.sharpe_interval(returns, ts[1:], np.random.default_rng(0))], allow_nan=False)
+    assert m.monthly_returns(np.array([0, 31, 59]) * DAY, np.array([1.0, last, last]))["1970-02"] == 0.0
+
+
+def test_growth_that_never_varies_has_no_ratios():
+    """What differs between its days is rounding; a spread of a millionth of the mean is one."""
+    for growth in (0.001, 0.00001, -0.002):
+        steady = 100.0 * (1.0 + growth) ** np.arange(120)
+        returns, ends = m.daily_returns(moments(steady), steady), moments(steady)[1:]
+        assert m.volatility(returns) > 0
+        assert m.sharpe(returns) is None
+        assert m.sharpe_interval(returns, ends, np.random.default_rng(0)) is None
+        assert m.sortino(returns) == (None if growth > 0 else pytest.approx(-math.sqrt(365)))
+
+    nearly = 0.001 + np.tile([1e-9, -1e-9], 60)
+    assert m.sharpe(nearly) == pytest.approx(1e6 * math.sqrt(365 * 119 / 120), rel=1e-6)
+    low, high = m.sharpe_interval(nearly, ends[:1] + np.arange(120) * DAY, np.random.default_rng(0))
+    assert low == pytest.approx(1e6 * math.sqrt(365), rel=0.01)
+    assert high == pytest.approx(1e6 * math.sqrt(365), rel=0.01)
 
 
 def test_the_shorter_first_and_last_stretch_are_no_daily_returns():

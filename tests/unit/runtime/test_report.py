@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import json
-import math
 import re
 import shutil
 import sqlite3
@@ -29,7 +28,7 @@ from edgebook.runtime.bootstrap import open_store
 from edgebook.runtime.report.equity import Close, Equity, Fill, Journal, daily_equity
 from edgebook.runtime.report.page import page
 from edgebook.runtime.report.text import findings, headlines
-from edgebook.runtime.report.trades import trade_report
+from edgebook.runtime.report.trades import account_figures, exposure_figures, trade_report
 
 FILES = {"report.html", "report.json", "trades.csv", "trades.parquet", "fills.parquet", "equity.png"}
 
@@ -95,6 +94,35 @@ def test_positions_of_one_token_do_not_share_their_dust():
     assert daily_equity(journal, marks(AAA=[100.0]), 0, DAY, Decimal(300)).usd[-1] == 200.0
 
 
+def test_the_account_is_also_looked_at_when_something_is_bought_or_sold():
+    """A trade between two midnights: the days see nothing of it, the moments of its fills see what it tied up."""
+    journal = Journal(
+        [fill(6 * HOUR, "buy", "8", 100.0), fill(12 * HOUR, "sell", "8", 50.0), Close(12 * HOUR, "t1", "p1", "")]
+    )
+    price = lambda symbol, ts: 100.0 if ts < 12 * HOUR else 50.0  # noqa: E731
+
+    equity = daily_equity(journal, price, 0, 2 * DAY, Decimal(1_000))
+    found = exposure_figures([], journal.fills, equity)
+
+    assert equity.ts.tolist() == [0, DAY, 2 * DAY]
+    assert equity.closest.ts.tolist() == [0, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY]
+    assert equity.invested.tolist() == [0.0, 0.0, 0.0]
+    assert (found["max_invested"], found["mean_invested"]) == (0.8, pytest.approx(0.8 * 6 / 48))
+    assert account_figures(equity, np.random.default_rng(0))["max_drawdown"] == pytest.approx(0.4)
+
+
+def test_an_account_that_was_worth_nothing_has_no_share_invested():
+    """Nothing can be divided by it: the shares are absent, and the report is JSON all the same."""
+    curve = np.r_[np.linspace(100.0, -10.0, 120)]
+    equity = Equity(np.arange(120) * DAY, curve, np.zeros(120))
+
+    found = trade_report([], Journal(), equity, [], np.random.default_rng(0))
+
+    assert (found["exposure"]["mean_invested"], found["exposure"]["max_invested"]) == (None, None)
+    assert found["account"]["cagr"] == -1.0
+    json.dumps(found, allow_nan=False)
+
+
 def test_a_token_without_a_bar_cannot_be_valued():
     """An error that names it, not a value of zero."""
     with pytest.raises(PortError, match="AAA is held"):
@@ -142,7 +170,8 @@ def test_exposure_costs_and_trades_by_hand():
     assert found["exposure"]["time_with_open_trade"] == pytest.approx(0.3)
     assert (found["exposure"]["open_trades"], found["exposure"]["open_value_usd"]) == (1, 200.0)
     held = [100 / (1_000 - 1), 100 / (1_048 - 1), 200 / (1_026 - 1)]
-    assert found["exposure"]["mean_invested"] == pytest.approx((10 * held[0] + 10 * held[1] + 11 * held[2]) / 101)
+    assert found["exposure"]["mean_invested"] == pytest.approx(sum(held) / 10)
+    assert found["exposure"]["max_invested"] == pytest.approx(held[2])
     traded = 100 + 150 + 100 + 80 + 200
     assert found["costs"]["traded_usd"] == traded
     assert found["costs"]["fees_usd"] == 5.0
@@ -359,7 +388,7 @@ def test_a_curve_that_only_falls_can_be_drawn():
 
     assert found["account"]["max_drawdown"] == pytest.approx(1 - 0.9**49)
     assert found["account"]["drawdown"]["recovered_at"] is None
-    assert math.isfinite(found["account"]["sharpe"])
+    assert found["account"]["sharpe"] is None  # the same fall every day has no spread
 
 
 def test_a_folder_that_cannot_be_made_is_refused_in_one_line(run, tmp_path):

@@ -287,6 +287,42 @@ def test_wrong_and_contradictory_limits_are_refused_in_one_line(given, named):
     assert "\n" not in refused.value.message
 
 
+AT_VENUE = {"feed": "ccxt:binance", "symbols": "SOLUSDT", "live_books": "main"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({**AT_VENUE, "broker": "live", "fill_on": "close"}, "fill_on is close and broker is live; it is for broker"),
+        ({**AT_VENUE, "broker": "dry", "fill_on": "close"}, "fill_on is close and broker is dry; it is for broker"),
+        (
+            {**AT_VENUE, "broker": "live", "failure_probability": 0.5},
+            "failure_probability is 0.5 and broker is live; it is for broker paper",
+        ),
+        ({**AT_VENUE, "broker": "dry", "failure_probability": 1}, "failure_probability is 1 and broker is dry"),
+        ({"speed": float("inf")}, "setting speed: Input should be a finite number (was inf)"),
+        ({"speed": float("nan")}, "setting speed"),
+        ({"starting_cash_usd": True}, "a whole number of USD above 0 is needed, such as 100000 (was True)"),
+        ({"starting_cash_usd": False}, "a whole number of USD above 0 is needed"),
+        ({"book": ""}, "a name is needed, such as main (was '')"),
+        ({"book": "  "}, "a name is needed, such as main"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_in_one_line(given, named):
+    """What only the paper broker does, a speed without end, a switch for a sum, a book without a name."""
+    with pytest.raises(InputError) as refused:
+        load_settings(**given)
+    assert named in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+def test_what_the_paper_broker_does_is_taken_there_and_its_defaults_everywhere():
+    assert load_settings(fill_on="close", failure_probability=0.5).failure_probability == 0.5
+    for broker in ("dry", "live"):
+        assert load_settings(**AT_VENUE, broker=broker, fill_on="next_open", failure_probability=0).broker == broker
+    assert load_settings(speed=1e9, starting_cash_usd="5000", book="b").starting_cash_usd == 5000
+
+
 def test_limits_that_just_agree_are_taken():
     """An order as large as the largest there can be; a ladder up to the farthest price."""
     assert load_settings(min_notional_usd=20_000, per_token=0.2).min_notional_usd == 20_000

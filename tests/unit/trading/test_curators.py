@@ -15,6 +15,7 @@ from edgebook.trading.curators import (
     evolve_curator,
     registration,
     registration_strand,
+    written,
 )
 
 
@@ -143,8 +144,18 @@ def test_a_handle_belongs_to_whom_the_registry_gave_it_last():
     """Also while the former owner's row still lists it; who was never registered has none."""
     ann = evolve_curator(None, registered(5))
     bob = evolve_curator(None, registered(6, curator="bob", handles=("twitter:ann", "telegram:bob")))
-    assert addresses([bob, ann]) == addresses([ann, bob]) == {"twitter:ann": "bob", "telegram:bob": "bob"}
+    ids = {"ann": "ann", "bob": "bob"}
+    assert addresses([bob, ann]) == addresses([ann, bob]) == ids | {"twitter:ann": "bob", "telegram:bob": "bob"}
     assert addresses([replace(ann, registered=0)]) == {}
+
+
+def test_ids_that_differ_in_case_are_one_curator():
+    """The spelling the registry gave last is the one: it owns the id and the handles of both."""
+    ann = evolve_curator(None, registered(5))
+    loud = evolve_curator(None, registered(6, curator="ANN", handles=("telegram:ann",)))
+    assert addresses([ann]) == {"ann": "ann", "twitter:ann": "ann"}
+    assert addresses([loud, ann]) == {"ann": "ANN", "twitter:ann": "ANN", "telegram:ann": "ANN"}
+    assert written(" Ann\t") == "ann"
 
 
 def test_first_and_last_signal_do_not_depend_on_the_order(w):

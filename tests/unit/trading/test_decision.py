@@ -224,10 +224,41 @@ def test_a_holding_position_keeps_its_own_and_remembers_the_newest(run, w):
     assert (after.pending_since, after.status) == (w.T0, "active")
 
 
+def test_a_position_whose_first_buy_is_on_the_way_keeps_its_decision(run, w, world):
+    """Decisions 41: the order was placed on the word of the first; the new decision waits, and the gate says so."""
+    world.s1_buy()
+    decided = run(positions={"1h": world.position})
+    assert "held on 1h" in gates(decided)["not_already_holding"].detail
+    told = next(s for s in decided.strands[1:] if s.timeframe == "1h")
+    after = evolve(world.position, told)
+    assert told.payload.reason == "decision_waits"
+    assert (after.decision_id, after.pending_decision_id) == ("decision-1", decided.decision.id)
+    assert (after.allocation_pct, after.planned) == (10.0, world.position.planned)
+
+
+def test_a_decision_lists_the_positions_it_reaches(run, w):
+    """A paused one and one that answers to a newer message are not touched, so they are not named."""
+    flat, paused = w.position(timeframe="1h", decision_id="newer"), w.position(timeframe="4h", status="paused")
+    newer = replace(w.social(signal_id="s2"), ts_event=w.T0 + 1, ts_recorded=w.T0 + 1)
+    every, none = run(), run(positions={"1h": flat, "4h": paused}, answered={"1h": newer})
+    assert len(every.strands[0].payload.position_ids) == 2
+    assert every.strands[0].payload.position_ids == tuple(s.position_id for s in every.strands[1:])
+    assert none.decision is not None
+    assert (none.strands[0].payload.position_ids, none.strands[1:]) == ((), ())
+
+
+def test_a_message_dated_ahead_does_not_bar_later_ones(run, w):
+    """What was heard before counts as no newer than when it was heard, whatever date it bears."""
+    flat = w.position(timeframe="1h", decision_id="ahead")
+    ahead = replace(w.social(signal_id="s0"), ts_event=w.T0 + 1000, ts_recorded=w.T0 - 1)
+    decided = run(positions={"1h": flat}, answered={"1h": ahead})
+    assert [s.timeframe for s in decided.strands[1:]] == ["1h", "4h"]
+
+
 def test_an_older_message_does_not_take_over_from_a_newer_one(run, w):
     """Decisions 41: per timeframe; the decision itself is recorded and approved, the position answers to the newer."""
     flat = w.position(timeframe="1h", decision_id="newer")
-    newer = replace(w.social(signal_id="s2"), ts_event=w.T0 + 1)
+    newer = replace(w.social(signal_id="s2"), ts_event=w.T0 + 1, ts_recorded=w.T0 + 1)
     decided = run(positions={"1h": flat}, answered={"1h": newer})
     assert decided.decision is not None
     assert [s.timeframe for s in decided.strands[1:]] == ["4h"]

@@ -22,6 +22,7 @@ from edgebook.domain.ids import stable_id
 from edgebook.jobs import count_bars, decision_maker, ingest_signal, pm_core_tick, settle_orders
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import Execution
+from edgebook.runtime.replay import rebuild
 from edgebook.runtime.settings import load_settings
 from edgebook.runtime.system import System
 from edgebook.trading.position import evolve, position_id
@@ -413,11 +414,62 @@ def test_an_order_is_not_filled_before_it_was_planned():
 def test_a_message_dated_ahead_is_decided_when_it_was_heard():
     """The decision and the position are of the time of the clock, whatever time the message gives itself."""
     book = Book()
-    line = signal_line("ahead", "AUSDT", T0 + 1000 * HOUR)
+    line = signal_line("ahead", "AUSDT", T0 + 24 * HOUR)
     assert ingest_signal(book.desk, line, T0).status == "accepted"
     decision_maker(book.desk, T0)
     assert [(s.ts_event, s.ts_recorded) for s in book.told("decision_lowcap", "position_status")] == [(T0, T0)] * 2
     assert book.position().created_at == T0
+
+
+def test_a_message_dated_years_ahead_bars_nobody():
+    """It counts as of when it was heard; the true message an hour later is decided and taken up."""
+    book = Book()
+    ingest_signal(book.desk, signal_line("typo", "AUSDT", T0 + 200_000 * HOUR), T0)
+    decision_maker(book.desk, T0)
+    book.bar()
+    book.signal("AUSDT")
+    assert book.position().decision_id == book.told("decision_lowcap")[1].id
+
+
+def test_a_message_dated_ahead_gives_way_to_what_is_heard_later():
+    """Twenty hours ahead is taken, and counts as of when it was heard: one heard an hour later is the newer."""
+    book = Book()
+    ingest_signal(book.desk, signal_line("ahead", "AUSDT", T0 + 20 * HOUR), T0)
+    decision_maker(book.desk, T0)
+    ingest_signal(book.desk, signal_line("true", "AUSDT", T0 + HOUR), T0 + HOUR)
+    decision_maker(book.desk, T0 + HOUR)
+    first, second = book.told("decision_lowcap")
+    assert first.id != second.id == book.position().decision_id
+
+
+def in_flight():
+    """A book whose first buy is on the way when a second curator speaks of the token: (book, first, second)."""
+    book = bought()
+    book.signal("AUSDT", id="second", curator="bob")
+    first, second = (strand.id for strand in book.told("decision_lowcap"))
+    assert (book.position().decision_id, book.position().pending_decision_id) == (first, second)
+    return book, first, second
+
+
+def test_a_trade_belongs_to_the_decision_its_order_was_planned_under():
+    """Whoever speaks while the order is on the way waits; fill and action are of one packet."""
+    book, first, second = in_flight()
+    book.settle()
+    assert book.position().trade_id
+    assert (book.position().decision_id, book.position().pending_decision_id) == (first, second)
+    (action,), (filled,) = book.told("pm_action"), book.told("order_filled")
+    assert filled.correlation_id == action.correlation_id
+
+
+def test_a_buy_that_comes_to_nothing_makes_room_for_the_decision_that_waits():
+    """In the same transaction, with what it came to; folding the log again gives the same position."""
+    book, _, second = in_flight()
+    book.settle(Fate("rejected"))
+    assert book.position().decision_id == second
+    assert book.position().pending_decision_id == ""
+    (refused,), told = book.told("order_rejected"), book.told("position_status")
+    assert (told[-1].payload.reason, told[-1].causation_id) == ("decision_taken_up", refused.id)
+    assert rebuild(book.uow, book.rules, LearningConfig()).equal
 
 
 def test_the_system_walks_forwards_only():
@@ -523,6 +575,38 @@ def test_a_buy_that_cost_more_than_was_ordered_is_not_booked(status):
     much = Execution(status, D(5_000), 100.0, D(0), 0.0, book.market.now)
     with pytest.raises(TradingError, match="more than"):
         fill(book.position(), order, much, now=book.market.now)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "fee", "slippage"),
+    [(10, 100.0, "100.02", 0.0), (10, 0.9, "0", 0.0), (10, 100.0, "0", -5001.0)],
+    ids=["fee above a tenth", "a hundredth of the price", "better by half than when it was sent"],
+)
+def test_a_buy_that_cost_what_it_cannot_have_cost_is_not_booked(quantity, price, fee, slippage):
+    """A fee that no venue takes, a price that no minute brings."""
+    book = bought()
+    odd = Execution("partial", D(quantity), price, D(fee), slippage, book.market.now)
+    with pytest.raises(TradingError, match=book.orders[0].client_id):
+        fill(book.position(), book.orders[0], odd, now=book.market.now)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "fee", "slippage"), [(10, 100.0, "100", 0.0), (10, 1.1, "0", 0.0), (10, 100.0, "0", -4999.0)]
+)
+def test_a_buy_that_is_strange_and_can_be_is_booked(quantity, price, fee, slippage):
+    """Just inside each bound."""
+    book = bought()
+    odd = Execution("partial", D(quantity), price, D(fee), slippage, book.market.now)
+    assert len(fill(book.position(), book.orders[0], odd, now=book.market.now).strands) == 1
+
+
+@pytest.mark.parametrize("price", [0.01, 1.0, 9_800.0])
+def test_an_exit_is_booked_at_whatever_the_price_has_become(price):
+    """It may have waited for days: a token that fell to a ten-thousandth is sold at that."""
+    book = leaving()
+    order = book.orders[0]
+    late = Execution("filled", order.quantity, price, D(0), -9_000.0, book.market.now)
+    assert fill(book.position(), order, late, now=book.market.now).strands[0].payload.price == price
 
 
 @pytest.mark.parametrize("hours", [-1000, -1, 1, 1000])

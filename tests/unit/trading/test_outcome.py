@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
 import pytest
 
+from edgebook.adapters.export import ExportColumn, write_parquet
+from edgebook.domain.codec import to_json
 from edgebook.domain.errors import TradingError
 from edgebook.domain.strands import PositionClosed, TradeAction, TradeSummary
 from edgebook.domain.timeframe import micros
@@ -31,6 +37,73 @@ def sold(w, world):
     world.over("S3", 110.0)
     world.bar("S0", 110.0)
     return closed[0]
+
+
+@pytest.fixture
+def left(w, world):
+    """Bought for 5.20 USD at 100 and not sold at 95, for the venue takes no order of so little: the world, closed."""
+    world.s1_buy()
+    world.order = replace(world.order, notional_usd=Decimal("5.20"))
+    world.bar("S1", 100.0)
+    world.over("S1", 95.0)
+    order, world.order, world.now = world.order, None, world.now + w.HOUR
+    refused = w.Report("rejected", Decimal(0), 0.0, Decimal(0), world.now, too_small=True)
+    settled = w.fill(world.position, order, refused, now=world.now)
+    world.append(settled.strands)
+    world.close(settled.close_reason)
+    return world
+
+
+def test_a_rest_no_venue_takes_is_judged_at_its_price_and_lost_in_money(left):
+    """The token fell by 5 %: so did the trade, at a drawdown of 5 %; the 5.20 USD are gone from the account."""
+    found = left.kinds("position_closed")[0].payload.summary
+    assert found.roi == pytest.approx(-0.05)
+    assert (found.rr, found.outcome_class) == (pytest.approx(-1.0), "small_loss")
+    assert (found.max_drawdown, found.price_return) == (pytest.approx(0.05), pytest.approx(-0.05))
+    assert found.exit_price == 95.0
+    assert found.exit_ts == left.kinds("order_rejected")[0].ts_event
+    assert (found.pnl_usd, found.extracted_usd) == (Decimal("-5.200000"), 0)
+
+
+def test_dust_is_lost_in_the_outcome_too(world):
+    """30 tokens bought, 29.997 sold: the rest is worth .33 USD, and counts as nothing in money and in the outcome."""
+    world.s1_buy()
+    world.bar("S3", 108.0)
+    world.over("S3", 110.0)
+    world.share = 0.9999
+    world.bar("S0", 110.0)
+    found = world.kinds("position_closed")[0].payload.summary
+    assert found.extracted_usd == Decimal("29.997") * 110
+    assert found.roi == float(found.pnl_usd / found.invested_usd)
+
+
+def test_the_recomputation_agrees_on_a_rest_that_was_given_up(left, repo, tmp_path, w):
+    """From the log and the bars alone, to 1e-9; without the rest it would differ."""
+    bars, n = left.bars, 30
+    low, high = [99.8] * n + [b.low for b in bars], [100.2] * n + [b.high for b in bars]
+    close, first = [100.0] * n + [b.price for b in bars], bars[0].ts - w.HOUR * (n + 1)
+    columns = {"timestamp": ExportColumn("time", [first + w.HOUR * i for i in range(len(close))])}
+    columns |= {
+        name: ExportColumn("float", values) for name, values in (("high", high), ("low", low), ("close", close))
+    }
+    write_parquet(tmp_path / "TOKUSDT-1h.parquet", columns)
+    database = tmp_path / "book.db"
+    with sqlite3.connect(database) as connection:
+        names = ("id", "seq", "kind", "causation_id", "trade_id", "symbol", "timeframe", "ts_event")
+        connection.execute(f"CREATE TABLE ad_strands ({', '.join(names)}, content)")
+        for strand in left.log:
+            row = [getattr(strand, name) for name in names] + [json.dumps(to_json(strand.payload))]
+            connection.execute(f"INSERT INTO ad_strands VALUES ({', '.join('?' * len(row))})", row)
+    connection.close()
+    command = [sys.executable, str(repo / "tools" / "recompute_trades.py"), str(database), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 closed trades" in done.stdout
+
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM ad_strands WHERE kind = 'position_status'")
+    connection.close()
+    assert subprocess.run(command, capture_output=True, text=True, timeout=120).returncode == 1
 
 
 def path(w, first, lows, highs, start):

@@ -55,9 +55,12 @@ def test_impossible_fills_are_refused(quantity, price, fee):
         apply_buy(Ledger(), quantity, price, fee)
 
 
-@pytest.mark.parametrize(("quantity", "price", "dust"), [("0.9", 1.0, True), ("1.1", 1.0, False), ("0.09", 1e6, True)])
-def test_dust_is_under_a_dollar_or_a_thousandth(quantity, price, dust):
-    """110 bought: 0.9 at 1 USD is dust by value, 0.09 at any price by share."""
+@pytest.mark.parametrize(("quantity", "price", "dust"), [
+    ("0.9", 1.0, True), ("1.1", 1.0, False), ("0.09", 200.0, True), ("0.1", 200.0, True), ("0.1", 200.01, False),
+    ("0.09", 1e6, False), ("0.11", 150.0, False),
+])  # fmt: skip
+def test_dust_is_under_a_dollar_or_a_thousandth_worth_little(quantity, price, dust):
+    """110 bought: 0.9 at 1 USD is dust by value; less than 0.11 is by share, up to a worth of 20 USD."""
     ledger = replace(example(), quantity=D(quantity), bought=D(110))
     assert is_dust(ledger, price) is dust
 

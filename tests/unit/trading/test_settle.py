@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from edgebook.domain.book import Unsold
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import TradingError
 from edgebook.trading.position import evolve
@@ -166,6 +167,65 @@ def test_a_rest_the_venue_takes_no_order_for_is_written_off_unless_it_is_worth_s
     assert settled.position.planned is None
     if gone:
         assert settled.position.ledger.realised == position.ledger.realised - position.ledger.cost
+
+
+@pytest.mark.parametrize("status", ["rejected", "expired"])
+def test_a_waiting_decision_is_taken_up_when_the_first_buy_comes_to_nothing(w, world, status):
+    """Decisions 41: the position is flat again, so the newest decision is its own at once; nothing waits any more."""
+    world.s1_buy()
+    waiting = replace(world.position, pending_decision_id="decision-2", pending_since=w.T0, decision_used=True)
+    report, pending = w.Report(status, D(0), 0.0, D(0), 0, reason="thin"), w.decision(20.0, "decision-2")
+
+    settled = fill(waiting, world.order, report, now=world.now, correlation_id="signal-1", pending=pending)
+
+    assert [s.kind for s in settled.strands] == [f"order_{status}", "position_status"]
+    assert settled.strands[1].payload.reason == "decision_taken_up"
+    assert settled.strands[1].causation_id == settled.strands[0].id
+    after = settled.position
+    assert (after.decision_id, after.allocation_pct, after.decision_used) == ("decision-2", 20.0, False)
+    assert (after.pending_decision_id, after.pending_since, after.planned, after.status) == ("", 0, None, "watchlist")
+    assert after == evolve(evolve(waiting, settled.strands[0]), settled.strands[1])
+
+
+def test_a_waiting_decision_goes_on_waiting_when_the_first_buy_fills_or_a_later_one_does_not(w, world):
+    """Filled, even in part: the trade is that of the first decision. Refused within a trade: nothing changes."""
+    world.s1_buy()
+    waiting, pending = replace(world.position, pending_decision_id="decision-2"), w.decision(20.0, "decision-2")
+    part = w.Report("partial", D(9), 100.0, D(0), world.now)
+    refused = w.Report("rejected", D(0), 0.0, D(0), world.now)
+    for position, report in ((waiting, part), (replace(waiting, trade_id="t"), refused)):
+        settled = fill(position, world.order, report, now=world.now, pending=pending)
+        assert len(settled.strands) == 1
+        assert (settled.position.decision_id, settled.position.pending_decision_id) == ("decision-1", "decision-2")
+
+
+def test_a_paused_position_takes_the_waiting_decision_and_stays_paused(w, world):
+    world.s1_buy()
+    waiting = replace(world.position, pending_decision_id="decision-2", status="paused")
+    report = w.Report("expired", D(0), 0.0, D(0), 0)
+    after = fill(waiting, world.order, report, now=world.now, pending=w.decision(20.0, "decision-2")).position
+    assert (after.decision_id, after.status) == ("decision-2", "paused")
+
+
+def test_a_rest_is_given_up_at_the_price_of_its_sale(w, world):
+    """0.04 tokens at 96: 3.84 USD of worth, known until the trade closes; the ledger books a loss of their cost."""
+    position, order = _leaving(world, D("0.04"))
+    refused = w.Report("rejected", D(0), 0.0, D(0), world.now, too_small=True)
+    after = fill(position, order, refused, now=world.now).position
+    assert after.unsold == Unsold(96.0, D("3.840000"), world.now)
+    assert after.ledger.extracted == position.ledger.extracted
+    closed, _ = closure(after, world.path(), reason="x", now=world.now, decision=w.decision(), rules=w.PLAIN)
+    assert evolve(after, closed).unsold is None
+
+
+def test_a_refused_sale_that_gives_nothing_up_is_worth_nothing(w, world):
+    """A small rest refused for another reason stays held; a large one leaves no trace at all."""
+    position, order = _leaving(world, D("0.04"))
+    refused = w.Report("rejected", D(0), 0.0, D(0), world.now, reason="too thin")
+    small = fill(position, order, refused, now=world.now).position
+    assert (small.unsold, small.holding) == (Unsold(96.0), True)
+    position, order = replace(position, ledger=replace(position.ledger, quantity=D("0.9"))), order
+    assert fill(position, order, refused, now=world.now).position.unsold is None
 
 
 def test_a_fill_that_a_lot_size_rounded_is_whole_when_the_broker_says_so(w, world):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from edgebook.adapters.feeds.signals import TableResolver, read_tokens
+from edgebook.domain.decay import HOUR
 from edgebook.domain.errors import InputError
 from edgebook.domain.mentions import TokenMatch
 from edgebook.trading.signals import (
@@ -31,6 +32,10 @@ GOOD = {
 }
 
 
+#: 2021-04-20T00:00:00Z, after every message here.
+HEARD = 1_618_876_800_000_000
+
+
 def line(**changes):
     return json.dumps({k: v for k, v in (GOOD | changes).items() if v is not ...})
 
@@ -42,7 +47,7 @@ def only_key(mention):
     return TokenMatch("KEYUSDT", "KEY", "exchange", "KEYUSDT", "ticker_only", "resolved")
 
 
-def strand(now=0, **changes):
+def strand(now=HEARD, **changes):
     return signal_strand(parse_signal(line(**changes)), now)
 
 
@@ -168,7 +173,7 @@ def test_the_same_message_is_the_same_strand():
     first, second = signal_strand(parsed, parsed.ts), signal_strand(parsed, parsed.ts + 5)
     assert first.id == second.id == first.correlation_id
     other = parse_signal(line(token={"symbol": "KEY2"}))
-    assert signal_strand(other, 0).id != first.id
+    assert signal_strand(other, HEARD).id != first.id
 
 
 @pytest.mark.parametrize(
@@ -194,7 +199,7 @@ def test_a_token_on_a_chain_nobody_trades_is_no_candidate():
     def elsewhere(mention):
         return TokenMatch("KEYUSDT", "KEY", "tron", "KEYUSDT", "ticker+chain_phrase", "chain_unresolved")
 
-    found = signal_strand(parse_signal(line(), resolve=elsewhere), 0)
+    found = signal_strand(parse_signal(line(), resolve=elsewhere), HEARD)
     assert (found.payload.chain, found.payload.mapping_status) == ("tron", "chain_unresolved")
     assert "dm_candidate" not in found.tags
 
@@ -204,8 +209,8 @@ def test_a_token_on_a_chain_nobody_trades_is_no_candidate():
 
 def test_a_delivery_is_new_or_known():
     """The first delivery is accepted, the same message again is known, whenever it comes."""
-    assert receive(None, strand(5)).status == ACCEPTED
-    assert receive(strand(5), strand(900)).status == KNOWN
+    assert receive(None, strand(HEARD)).status == ACCEPTED
+    assert receive(strand(HEARD), strand(HEARD + 900)).status == KNOWN
 
 
 @pytest.mark.parametrize(
@@ -233,9 +238,9 @@ def test_the_same_message_with_other_content_is_refused_by_name(change, named):
 def test_what_registry_and_table_made_of_a_message_is_no_other_content():
     """The same words after a handle was registered, or the token table has learnt a reason, are known."""
     parsed = parse_signal(line(curator="twitter:ann"))
-    stored = signal_strand(parsed, 0)
-    assert receive(stored, signal_strand(parsed.by("ann"), 0)).status == KNOWN
-    again = signal_strand(parse_signal(line(curator="twitter:ann"), resolve=only_key), 0)
+    stored = signal_strand(parsed, HEARD)
+    assert receive(stored, signal_strand(parsed.by("ann"), HEARD)).status == KNOWN
+    again = signal_strand(parse_signal(line(curator="twitter:ann"), resolve=only_key), HEARD)
     assert receive(stored, again).status == KNOWN
 
 
@@ -253,6 +258,38 @@ def test_the_newer_message_has_the_greater_order():
     assert message_order(strand(id="a", ts="2021-04-19T21:00:00Z")) > message_order(strand(id="z"))
     assert message_order(strand(id="b")) > message_order(strand(id="a"))
     assert message_order(strand(id="a", platform="x")) > message_order(strand(id="b", platform="a"))
+
+
+def test_a_message_is_no_newer_than_when_it_was_heard():
+    """A date ahead counts as the moment it was heard: what is heard later is newer, what was heard before is older."""
+    ahead = strand(HEARD, id="ahead", ts="2021-04-20T20:00:00Z")
+    later = strand(HEARD + 2 * HOUR, id="later", ts="2021-04-20T01:00:00Z")
+    assert ahead.ts_event > later.ts_event
+    assert message_order(later) > message_order(ahead) > message_order(strand(HEARD, id="before"))
+
+
+@pytest.mark.parametrize("ts", ["2042-01-02T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+def test_a_message_years_ahead_or_as_old_as_can_be_is_taken(ts):
+    """Clocks differ, simulated ones by years: it is no newer than what is heard after it."""
+    odd, later = strand(HEARD, id="odd", ts=ts), strand(HEARD + HOUR, id="later", ts="2021-04-20T00:30:00Z")
+    assert message_order(later) > message_order(odd)
+
+
+@pytest.mark.parametrize("ts", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-01:00"])
+def test_a_time_outside_the_calendar_is_refused(ts):
+    """In UTC it lies in no year that can be written."""
+    with pytest.raises(InputError, match="no time of the years 1 to 9999 in UTC"):
+        parse_signal(line(ts=ts))
+
+
+@pytest.mark.parametrize("who", [" ann", "ann ", "\tann\n"])
+def test_blanks_around_a_curator_are_no_part_of_the_id(who):
+    assert parse_signal(line(curator=who)).payload.curator == "ann"
+
+
+def test_a_curator_of_blanks_is_refused():
+    with pytest.raises(InputError, match="curator must be text"):
+        parse_signal(line(curator="  "))
 
 
 def test_recorded_signals_parse(real_data):

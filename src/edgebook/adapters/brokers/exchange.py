@@ -20,8 +20,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 
-from edgebook.adapters.brokers.fills import Sized, Unfit, booked, on_paper, size
+from edgebook.adapters.brokers.fills import FAR_BPS, Sized, Unfit, booked, on_paper, size
 from edgebook.adapters.venue import Market, NoAnswerError, NoMarketError, RefusedError, Venue, VenueOrder, VenueTrade
 from edgebook.domain.book import ZERO, Order
 from edgebook.domain.errors import InputError
@@ -94,7 +95,8 @@ class _Track:
         acked: the venue accepted the newest, so that it exists even when it is not listed yet.
         absent: when the venue first said that there is none.
         resting: when it was first seen open.  cancelled: when we cancelled it.
-        arrival: price in the middle when the newest was sent.  rung: fruitless tries so far.
+        arrival: price that slippage of the newest is measured against.  rung: fruitless tries so far.
+        middle: price in the middle of the book when it was sent; None where its limit may be very far from it.
     """
 
     sent: int = 0
@@ -105,6 +107,7 @@ class _Track:
     resting: _Moment | None = None
     cancelled: _Moment | None = None
     arrival: float | None = None
+    middle: float | None = None
     rung: int = 0
 
 
@@ -267,7 +270,7 @@ class ExchangeBroker:
         """Why it is still unknown what became of an attempt, "" when it is known."""
         if not track.unsure:
             return ""
-        if track.sent - 1 in found:
+        if track.sent - 1 in found or _whole(found):
             track.unsure = False
             return ""
         if track.acked:
@@ -303,6 +306,7 @@ class ExchangeBroker:
         if isinstance(sized, Unfit):
             return _unfit(sized, now)
         fill, track.arrival = sized
+        track.middle = float(fill.middle) if max(self._ladder) < FAR_BPS else None
         track.sent, track.unsure, track.acked = number + 1, True, False
         track.absent = track.resting = track.cancelled = None
         ident = self._ids(order, number + 1)[number]
@@ -334,7 +338,8 @@ class ExchangeBroker:
                 raise NoAnswerError("nonsense", f"{self._venue.name} lists fills that do not add up to what it filled")
             trades += listed
         arrival = _arrival(quote, track.arrival or order.decision_price)
-        return booked(order, market, trades, arrival, lambda currency: self._price(currency, market.quote), now)
+        price_of = partial(self._price, quote=market.quote)
+        return booked(order, market, trades, arrival, price_of, now, track.middle)
 
     def _price(self, currency: str, quote: str) -> Decimal | None:
         try:
@@ -385,6 +390,11 @@ class ExchangeBroker:
     def _counted(self, error: NoAnswerError | RefusedError) -> str:
         self.troubles[error.kind if isinstance(error, NoAnswerError) else "refused"] += 1
         return error.message
+
+
+def _whole(found: Mapping[int, VenueOrder]) -> bool:
+    """Whether the newest attempt that is known has filled wholly: then nothing was sent after it."""
+    return bool(found) and found[max(found)].filled == found[max(found)].quantity
 
 
 def _check_switches(venue: Venue, mode: str, book: str, live_books: Collection[str]) -> None:

@@ -9,6 +9,7 @@ from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Dec
 
 from edgebook.adapters.venue import USD_LIKE, Book, Level, Market, VenueTrade
 from edgebook.domain.book import ZERO, Order
+from edgebook.domain.errors import TradingError
 from edgebook.ports import Execution
 
 _BPS = Decimal(10_000)
@@ -16,17 +17,23 @@ _QUANTITY = Decimal("1e-9")
 _USD = Decimal("1e-6")
 #: The limit lies this much beyond the worst price needed, so that a book that moves a little still fills.
 _CUSHION = Decimal("0.0005")
+#: No venue takes a larger share of a fill than this: its fee is at most a few tenths of a percent.
+_MOST_FEE = Decimal("0.1")
+#: A limit order that fills at once fills near the middle of the book it was sent into.
+FAR_BPS = 5_000.0
 #: A buy that left less than this share of its USD (and less than one lot) is filled.
 _LEFT = Decimal("0.001")
 
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """An order that the venue would take: base units, limit price, and the levels within the limit, best first."""
+    """An order that the venue would take: base units, limit price, the levels within the limit, best first, and the
+    middle of the book."""
 
     quantity: Decimal
     limit: Decimal
     levels: tuple[Level, ...]
+    middle: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ def size(order: Order, market: Market, book: Book, cap_bps: float) -> Sized | Un
     quantity = min(wanted, _down(sum((q for _, q in levels), ZERO), market.step), market.max_quantity or wanted)
     if quantity < least or quantity * limit < market.min_notional:
         return Unfit("open", f"the order book of {market.symbol} holds only {quantity} {market.base} within the cap")
-    return Sized(quantity, limit, levels)
+    return Sized(quantity, limit, levels, mid)
 
 
 def _limit(order: Order, market: Market, inside: Sequence[Level], cap: Decimal) -> Decimal:
@@ -103,6 +110,7 @@ def booked(
     arrival: float,
     price_of: Callable[[str], Decimal | None],
     now: int,
+    sent_at: float | None = None,
 ) -> Execution:
     """What the venue's fills of an order were worth.
 
@@ -114,6 +122,11 @@ def booked(
         price_of: a currency in the market's quote, for fees in a third one; None when unknown, then the venue's
             standard fee is booked for that fill.
         now: no fill is booked later than this, nor before the order was planned.
+        sent_at: price in the middle when the order was sent, by this process; None when it is not known.
+
+    Raises:
+        TradingError: the fills cannot be true: a fee above a tenth of their worth, or a price that is more than half
+            away from ``sent_at``, where no limit of ours has ever been.
     """
     buys = order.side == "buy"
     amount = sum((t.quantity for t in trades), ZERO)
@@ -121,6 +134,7 @@ def booked(
     withheld = sum((t.fee for t in trades if t.fee_currency == market.base), ZERO) if buys else ZERO
     fee = sum((_fee(t, market, price_of) for t in trades), ZERO)
     average = cost / amount
+    _refuse_absurd(order, cost, fee, average, sent_at)
     ts = min(max(order.planned_ts, max(t.ts for t in trades)), now)
     whole = _whole(order, market, amount, cost)
     return Execution(
@@ -132,6 +146,16 @@ def booked(
         ts,
         "" if whole else f"{amount.normalize():f} {market.base} filled, worth {cost:.2f} {market.quote}",
     )
+
+
+def _refuse_absurd(order: Order, cost: Decimal, fee: Decimal, average: Decimal, sent_at: float | None) -> None:
+    said = ""
+    if fee > cost * _MOST_FEE + _USD:
+        said = f"a fee worth {fee:f} on {cost:f}, more than {_MOST_FEE:.0%}"
+    elif sent_at and abs(average / Decimal(repr(sent_at)) - 1) * _BPS > FAR_BPS:
+        said = f"a price of {average:f}, when the middle of the book was {sent_at:g}"
+    if said:
+        raise TradingError(f"order {order.client_id} came back filled with {said}", stage="venue")
 
 
 def _whole(order: Order, market: Market, amount: Decimal, cost: Decimal) -> bool:

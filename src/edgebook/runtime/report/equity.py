@@ -7,7 +7,7 @@ alone, prices are the last close known at each moment (a token without new bars 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
@@ -125,24 +125,39 @@ class Equity:
         ts: moments, microseconds UTC, strictly increasing.
         usd: cash plus tokens at their marks.
         invested: the part of it that is tokens.
+        between: the same account with the moments of every fill and close added; None: nobody looked there.
     """
 
     ts: NDArray[np.int64]
     usd: NDArray[np.float64]
     invested: NDArray[np.float64]
+    between: Equity | None = None
+
+    @property
+    def closest(self) -> Equity:
+        """The account at as many moments as are known."""
+        return self.between or self
 
 
 def daily_equity(journal: Journal, mark: Mark, start: int, end: int, cash: Decimal) -> Equity:
     """The account from ``start``, when it held ``cash`` and nothing else, to ``end`` (microseconds UTC, start < end).
 
-    A fill at a moment is in the value of that moment. What a trade leaves unsold (dust, under 1 USD or .1 % of what was
-    bought) counts until the trade closes and is then given up, as the ledger does.
+    A fill at a moment is in the value of that moment. What a trade leaves unsold (`trading.position.is_dust`) counts
+    until the trade closes and is then given up, as the ledger does.
 
     Raises:
         PortError: a token is held of which there is no bar.
     """
-    ts = np.unique(np.r_[start, np.arange(start // DAY * DAY + DAY, end, DAY), end])
+    days = np.unique(np.r_[start, np.arange(start // DAY * DAY + DAY, end, DAY), end])
     events = sorted(journal.events, key=lambda event: event.ts)
+    told = np.array([event.ts for event in events if start <= event.ts <= end], dtype=np.int64)
+    between = _valued(events, mark, np.unique(np.r_[days, told]), cash)
+    daily = np.isin(between.ts, days)
+    return Equity(between.ts[daily], between.usd[daily], between.invested[daily], between)
+
+
+def _valued(events: Sequence[Fill | Close], mark: Mark, ts: NDArray[np.int64], cash: Decimal) -> Equity:
+    """The account at each of ``ts``, from its events in order of time."""
     held: dict[str, tuple[str, Decimal]] = {}
     usd, invested, done = [], [], 0
     for moment in ts.tolist():

@@ -1,7 +1,8 @@
 """The figures people expect of a backtest, each with its formula; pure functions over arrays and closed trades.
 
 Returns are those of the account's value at one midnight (UTC) after another, marked to market; a year has 365 days,
-since these markets never close; the risk-free rate is 0. A figure that its data cannot carry is None, never a guess:
+since these markets never close; the risk-free rate is 0. Where an account is worth nothing or less, nothing can be won
+or lost from there on: the return of such a day or month is 0. A figure that its data cannot carry is None, no guess:
 spreads and ratios need `MIN_DAYS` days, growth per year `MIN_DAYS_YEARLY`, an interval `MIN_WEEKS` calendar weeks.
 
 Trades share the shocks of their week, so intervals resample whole calendar weeks (Monday to Sunday UTC), not trades.
@@ -30,6 +31,8 @@ Interval = tuple[float, float]
 DAYS_PER_YEAR = 365
 MIN_DAYS, MIN_DAYS_YEARLY, MIN_WEEKS = 30, 90, 5
 BOOTSTRAP_DRAWS = 2_000
+#: A spread of daily returns no larger than this is what rounding makes of none; so is this part of a mean above 1.
+NO_SPREAD = 1e-12
 UNTOLD = "cannot be told from zero"
 _WEEK, _MONDAY = 7 * DAY, 3 * DAY  # the epoch was a Thursday
 
@@ -42,7 +45,7 @@ class Drawdown:
     """The deepest fall of an equity curve below its highest point so far.
 
     Attributes:
-        depth: (peak - trough) / peak, in [0, 1].
+        depth: (peak - trough) / peak, in [0, 1]; more where the account fell below 0.
         peak_at, trough_at: when, microseconds UTC.
         recovered_at: when the peak was reached again, None if it never was.
         days: from the peak to the recovery, or to the end of the curve.
@@ -62,18 +65,20 @@ def daily_returns(ts: Ints, equity: Floats) -> Floats:
     [0.1]
     """
     whole = np.diff(ts) == DAY
-    return np.asarray(equity[1:][whole] / equity[:-1][whole] - 1.0)
+    before, after = equity[:-1][whole], equity[1:][whole]
+    return np.asarray(np.divide(after, before, out=np.ones_like(after), where=before > 0) - 1.0)
 
 
 def cagr(first: float, last: float, days: float) -> float | None:
-    """Growth per year, ``(last / first) ** (365 / days) - 1``; None below 90 days.
+    """Growth per year, ``(last / first) ** (365 / days) - 1``; -1.0, a total loss, where ``last`` is 0 or less, and
+    None below 90 days.
 
     >>> cagr(100.0, 121.0, 730.0)
     0.10000000000000009
-    >>> cagr(100.0, 121.0, 20.0) is None
-    True
+    >>> cagr(100.0, -1.0, 100.0), cagr(100.0, 121.0, 20.0)
+    (-1.0, None)
     """
-    return (last / first) ** (DAYS_PER_YEAR / days) - 1.0 if days >= MIN_DAYS_YEARLY else None
+    return max(0.0, last / first) ** (DAYS_PER_YEAR / days) - 1.0 if days >= MIN_DAYS_YEARLY else None
 
 
 def volatility(returns: Floats) -> float | None:
@@ -86,13 +91,15 @@ def volatility(returns: Floats) -> float | None:
 
 
 def sharpe(returns: Floats) -> float | None:
-    """``mean / standard deviation * sqrt(365)`` of daily returns; None below 30 days or without any movement.
+    """``mean / standard deviation * sqrt(365)`` of daily returns; None below 30 days, and where they do not vary.
 
     >>> round(sharpe(np.tile([0.03, -0.01], 20)), 4) == round(0.01 / (0.02 * math.sqrt(40 / 39)) * math.sqrt(365), 4)
     True
     """
-    spread = volatility(returns)
-    return float(np.mean(returns)) * DAYS_PER_YEAR / spread if spread else None
+    if len(returns) < MIN_DAYS:
+        return None
+    spread, mean = float(np.std(returns, ddof=1)), float(np.mean(returns))
+    return mean / spread * math.sqrt(DAYS_PER_YEAR) if spread > NO_SPREAD * max(1.0, abs(mean)) else None
 
 
 def sortino(returns: Floats) -> float | None:
@@ -104,8 +111,8 @@ def sortino(returns: Floats) -> float | None:
     """
     if len(returns) < MIN_DAYS:
         return None
-    downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
-    return float(np.mean(returns)) / downside * math.sqrt(DAYS_PER_YEAR) if downside else None
+    downside, mean = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2))), float(np.mean(returns))
+    return mean / downside * math.sqrt(DAYS_PER_YEAR) if downside > NO_SPREAD * max(1.0, abs(mean)) else None
 
 
 def calmar(yearly: float | None, depth: float) -> float | None:
@@ -148,7 +155,10 @@ def monthly_returns(ts: Ints, equity: Floats) -> dict[str, float]:
     for moment, value in zip(ts[1:].tolist(), equity[1:].tolist(), strict=True):
         last[month_of(moment - 1)] = value
     before = [float(equity[0]), *last.values()]
-    return {month: value / start - 1.0 for (month, value), start in zip(last.items(), before, strict=False)}
+    return {
+        month: value / start - 1.0 if start > 0 else 0.0
+        for (month, value), start in zip(last.items(), before, strict=False)
+    }
 
 
 def open_share(spans: Sequence[tuple[int, int]], start: int, end: int) -> float:
@@ -272,12 +282,16 @@ def sharpe_interval(returns: Floats, ts: Ints, rng: np.random.Generator) -> Inte
     """
     if len(returns) < MIN_DAYS:
         return None
-    blocks = week_sums(ts - 1, np.column_stack((returns, returns**2, np.ones(len(returns)))))
+    middle = float(np.mean(returns))  # squares are taken around it: a small spread would drown in rounding
+    around = returns - middle
+    blocks = week_sums(ts - 1, np.column_stack((around, around**2, np.ones(len(returns)))))
 
     def ratio(sums: Floats) -> Floats:
         plain, squares, n = sums.T
+        mean = middle + plain / n
         spread = np.sqrt(np.maximum(squares - plain**2 / n, 0.0) / (n - 1))
-        return np.asarray(plain / n / np.where(spread > 0, spread, np.nan) * math.sqrt(DAYS_PER_YEAR))
+        there = spread > NO_SPREAD * np.maximum(1.0, np.abs(mean))
+        return np.asarray(mean / np.where(there, spread, np.nan) * math.sqrt(DAYS_PER_YEAR))
 
     return week_interval(blocks, ratio, rng)
 

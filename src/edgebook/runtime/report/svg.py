@@ -27,7 +27,8 @@ def account_chart(daily: Mapping[str, Json], start_usd: float) -> str:
     ts = np.array([datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() for text in daily["at"]])
     usd, invested = np.array(daily["equity_usd"]), np.array(daily["invested_usd"])
     x = _LEFT + (ts - ts[0]) / (ts[-1] - ts[0]) * (_WIDE - _LEFT - _RIGHT)
-    below, share = usd / np.maximum.accumulate(usd) - 1.0, invested / usd
+    below = usd / np.maximum.accumulate(usd) - 1.0
+    share = np.divide(invested, usd, out=np.zeros_like(usd), where=usd > 0)
     parts = [
         f'<svg class="chart" viewBox="0 0 {_WIDE} {_FOOT + 16}" role="img" aria-label="account day by day">',
         *_calendar(ts, x),

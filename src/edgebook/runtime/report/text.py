@@ -31,7 +31,7 @@ def _account(metrics: Mapping[str, Json]) -> list[Headline]:
     when = (
         f"{fall['peak_at'][:10]} to {fall['trough_at'][:10]}, {_recovery(fall)}"
         if fall
-        else "no midnight below an earlier one"
+        else "no moment below an earlier one"
     )
     short = _why_no_ratio(metrics)
     yearly = f"fewer than {MIN_DAYS_YEARLY} days" if days < MIN_DAYS_YEARLY else "per year"
@@ -91,7 +91,8 @@ def _exposure(metrics: Mapping[str, Json]) -> list[Headline]:
         ),
         Headline(
             "Exposure", percent(exposure["time_with_open_trade"]),
-            f"of the time; {percent(exposure['mean_invested'])} invested, at most {percent(exposure['max_invested'])}",
+            f"of the time; {percent(exposure['mean_invested'])} invested, at most {percent(exposure['max_invested'])} "
+            "at midnights, fills and closes",
         ),
         Headline(
             "Turnover", number(turned, 1, unit="× a year"),

@@ -65,12 +65,13 @@ def trade_report(
 
 
 def account_figures(equity: Equity, rng: np.random.Generator) -> dict[str, Json]:
-    """Growth, spread, ratios and drawdown of the account, marked to market daily."""
+    """Growth, spread, ratios and drawdown of the account, marked to market daily; the drawdown at fills and closes as
+    well."""
     first, last = float(equity.usd[0]), float(equity.usd[-1])
     returns = m.daily_returns(equity.ts, equity.usd)
     ends = equity.ts[1:][np.diff(equity.ts) == DAY]
     yearly = m.cagr(first, last, (int(equity.ts[-1]) - int(equity.ts[0])) / DAY)
-    fall = m.max_drawdown(equity.ts, equity.usd)
+    fall = m.max_drawdown(equity.closest.ts, equity.closest.usd)
     found = m.sharpe_interval(returns, ends, rng)
     return {
         "start_usd": first,
@@ -119,7 +120,12 @@ def trade_figures(trades: Sequence[Trade], rng: np.random.Generator) -> dict[str
 
 
 def exposure_figures(trades: Sequence[Trade], fills: Sequence[Fill], equity: Equity) -> dict[str, Json]:
-    """How much of the time, and how much of the account, was in the market; trades still open at the end count."""
+    """How much of the time, and how much of the account, was in the market; trades still open at the end count.
+
+    ``max_invested`` and ``mean_invested`` are shares of the account at midnights, fills and closes, the mean weighted
+    by the time to the next of them; prices that move in between are not seen. Both are None where the account was
+    ever worth nothing or less.
+    """
     start, end = int(equity.ts[0]), int(equity.ts[-1])
     done = {t.trade_id for t in trades}
     opened: dict[str, int] = {}
@@ -127,11 +133,12 @@ def exposure_figures(trades: Sequence[Trade], fills: Sequence[Fill], equity: Equ
         if fill.trade_id not in done:
             opened.setdefault(fill.trade_id, fill.ts)
     spans = [(t.opened_at, t.closed_at) for t in trades] + [(ts, end) for ts in opened.values()]
-    share = equity.invested / equity.usd
+    fine = equity.closest
+    share = fine.invested / fine.usd if (fine.usd > 0).all() else None
     return {
         "time_with_open_trade": m.open_share(spans, start, end),
-        "mean_invested": float(share.mean()),
-        "max_invested": float(share.max()),
+        "mean_invested": float(np.average(share[:-1], weights=np.diff(fine.ts))) if share is not None else None,
+        "max_invested": float(share.max()) if share is not None else None,
         "open_trades": len(opened),
         "open_value_usd": float(equity.invested[-1]),
     }
@@ -141,15 +148,16 @@ def cost_figures(fills: Sequence[Fill], equity: Equity) -> dict[str, Json]:
     """What was traded and what it cost.
 
     ``turnover_per_year`` = half of all traded USD over the mean account, per 365 days: how often a year the whole
-    account is bought and sold once; None below 90 days.
+    account is bought and sold once; None below 90 days, and where the mean account is nothing or less.
     """
     days = (int(equity.ts[-1]) - int(equity.ts[0])) / DAY
     traded = m.total(fill.gross_usd for fill in fills)
-    turned = traded / 2.0 / float(equity.usd.mean())
+    mean = float(equity.usd.mean())
+    told = days >= m.MIN_DAYS_YEARLY and mean > 0
     return {
         "fills": len(fills),
         "traded_usd": traded,
-        "turnover_per_year": turned / days * m.DAYS_PER_YEAR if days >= m.MIN_DAYS_YEARLY else None,
+        "turnover_per_year": traded / 2.0 / mean / days * m.DAYS_PER_YEAR if told else None,
         "fees_usd": m.total(fill.fee_usd for fill in fills),
         "slippage_usd": sum(fill.slippage_usd for fill in fills),
     }
