@@ -55,6 +55,7 @@ from edgebook.trading.rules import TradingRules
 from edgebook.trading.settle import restless
 from edgebook.trading.shadows import alone, concerns
 from edgebook.trading.skew import Lot, lots_of
+from edgebook.trading.terms import terms_said
 from edgebook.trading.tick import awake
 
 AGGREGATED = frozenset({"position_closed", "uptrend_episode_summary", "shadows_closed"})
@@ -145,6 +146,8 @@ class Desk:
         self._lots: tuple[Lot, ...] = ()
         refold_protections(uow)
         refold_coefficients(uow)
+        if uow.watermarks.get("shadows") is None:  # a new book, or one from before shadows: its windows are history
+            uow.watermarks.put(Watermark("shadows", uow.log.head[0], 0))
         self.reset()
 
     def reset(self) -> None:
@@ -320,12 +323,20 @@ class Desk:
 
     def shadowed(self, timeframe: str, now: int) -> Iterator[tuple[MarketReading, list[Shadow]]]:
         """Positions with shadows whose bar at ``now`` may mean something to them: that bar, and the shadows."""
-        for symbol, events in self.market.due(timeframe, now):
+        due = dict(self.market.due(timeframe, now))
+        if self.shadows_restless:
+            due = {symbol: due.get(symbol, 0) for symbol, tf in sorted(self._shadowed) if tf == timeframe}
+        for symbol, events in due.items():
             idents = self._shadowed.get((symbol, timeframe))
             reading = self.market.reading(symbol, timeframe, now) if idents else None
-            if reading is not None and concerns(reading, events):
+            if reading is not None and (self.shadows_restless or concerns(reading, events)):
                 for ident in sorted(idents or ()):
                     yield reading, list(self.uow.shadows.values(ident + "|"))
+
+    @property
+    def shadows_restless(self) -> bool:
+        """Whether a shadow must be led over every bar: a stop of its own may end it on any."""
+        return bool(terms_said(self.shadow_rules.pm))
 
     def dispel(self, shadows: Iterable[Shadow]) -> None:
         """Forget shadows whose end is known, or will not be."""

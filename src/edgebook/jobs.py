@@ -205,7 +205,12 @@ def follow_shadows(desk: Desk, timeframe: str, now: int) -> Counts:
     each chance was worth (trading.md 5). Nothing of the book changes."""
     counts = {"read": 0, "applied": 0, "failed": 0}
     for window in desk.fresh_windows():
-        shadow = open_shadow(window, desk.position(window.position_id).chain, desk.rules)
+        try:
+            shadow = open_shadow(window, desk.position(window.position_id).chain, desk.rules)
+        except POISON as error:
+            desk.bury(_known(error), content=window.id, stage="follow_shadows", now=now)
+            counts["failed"] += 1
+            continue
         if shadow is not None:
             desk.cast(shadow)
     for reading, shadows in desk.shadowed(timeframe, now):

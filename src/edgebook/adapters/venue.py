@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
@@ -391,15 +391,19 @@ class Venue:
 
     @contextmanager
     def _asking(self, what: str, *, signed: bool = False) -> Iterator[None]:
-        """Ask within this; whatever the client raises leaves as `NoAnswerError` or `RefusedError`."""
+        """Ask within this; whatever the client raises leaves as `NoAnswerError` or `RefusedError`.
+
+        The client changes how decimals are rounded for the whole thread; here that ends with the question.
+        """
         if self._clock() < self._quiet_until:
             wait = math.ceil(self._quiet_until - self._clock())
             raise NoAnswerError("rate_limit", f"{self.name} wants no questions for {wait} s", happened=False)
         try:
-            if signed and not self._in_step:
-                self._client.load_time_difference()
-                self._in_step = True
-            yield
+            with localcontext():
+                if signed and not self._in_step:
+                    self._client.load_time_difference()
+                    self._in_step = True
+                yield
         except self._ccxt.BaseError as error:
             raise self._translated(error, what) from None
         except _NONSENSE:

@@ -16,7 +16,7 @@ zero at every look (`learning.verdict`); where none does, the gate stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from edgebook.domain.levers import GATE_LEVERS, LEVERS
 from edgebook.domain.scope import ScopeItems
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.episodes import BANDS
-from edgebook.learning.verdict import Score, stands
+from edgebook.learning.verdict import NO_SHIFTS, Score, Shifts, stands
 
 HALF = BANDS // 2
 #: One move in caps: the width of a band.
@@ -33,42 +33,47 @@ BAND_CAPS = 2.0 / BANDS
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A move of one gate by ``bands`` (> 0 tightens): its gain in R, the variance of that, the chances it flips."""
+    """A gate moved to ``bands`` bands off its base (> 0 is tighter): gain in R, its variance, chances flipped."""
 
     bands: int
     gain: float
     variance: float
     flipped: int
+    tightens: bool = False
 
 
-def moves(marginal: Mapping[str, Any], config: LearningConfig = DEFAULT) -> tuple[Move, ...]:
-    """Every move of a gate there is evidence on: up to five bands each way.
+def moves(marginal: Mapping[str, Any], config: LearningConfig = DEFAULT, place: int = 0) -> tuple[Move, ...]:
+    """Every move of a gate that flips chances, up to five bands from the base each way, the tightest first.
+
+    Args:
+        place: where the gate stands, in bands from its base.
 
     >>> moves({"n": [0] * 4 + [2] + [1] + [0] * 4, "y": [0.0] * 4 + [3.0, -1.0] + [0.0] * 4,
-    ...        "y2": [0.0] * 4 + [5.0, 1.0] + [0.0] * 4})[0]
-    Move(bands=-1, gain=3.0, variance=10.0, flipped=2)
+    ...        "y2": [0.0] * 4 + [5.0, 1.0] + [0.0] * 4})[-1]
+    Move(bands=-5, gain=3.0, variance=10.0, flipped=2, tightens=False)
     """
     found = []
-    for sign in (-1, 1):
-        gain, variance, flipped = 0.0, 0.0, 0
-        for k in range(1, HALF + 1):
-            band = HALF - k if sign < 0 else HALF + k - 1
-            gain -= sign * marginal["y"][band]
-            variance += config.tuning_design_effect * marginal["y2"][band]
-            flipped += marginal["n"][band]
-            if flipped:
-                found.append(Move(sign * k, gain, variance, flipped))
+    for to in range(HALF, -HALF - 1, -1):
+        between = range(HALF + min(place, to), HALF + max(place, to))
+        flipped = sum(marginal["n"][band] for band in between)
+        if flipped:
+            worth = math.fsum(marginal["y"][band] for band in between)
+            variance = config.tuning_design_effect * math.fsum(marginal["y2"][band] for band in between)
+            found.append(Move(to, -worth if to > place else worth, variance, flipped, to > place))
     return tuple(found)
 
 
-def best_move(marginal: Mapping[str, Any], config: LearningConfig = DEFAULT, tests: int = 1) -> Move | None:
-    """The move of largest ``gain - sd`` among those that stand; None where the gate should stay.
+def best_move(
+    marginal: Mapping[str, Any], config: LearningConfig = DEFAULT, tests: int = 1, place: int = 0
+) -> Move | None:
+    """The move of largest ``gain - sd`` among those that stand, of equals the nearer; None where the gate should stay.
 
     Args:
         tests: how many slices are looked at beside this one; each has ten moves.
+        place: where the gate stands, in bands from its base.
     """
-    standing = [m for m in moves(marginal, config) if _stands(m, config, tests)]
-    return max(standing, key=lambda m: (m.gain - math.sqrt(m.variance), -abs(m.bands)), default=None)
+    standing = [m for m in moves(marginal, config, place) if _stands(m, config, tests)]
+    return max(standing, key=lambda m: (m.gain - math.sqrt(m.variance), -abs(m.bands - place)), default=None)
 
 
 def _stands(move: Move, config: LearningConfig, tests: int) -> bool:
@@ -85,34 +90,53 @@ def _clear(gain: float, variance: float, config: LearningConfig, tests: float) -
 
 
 def marginal_shifts(
-    episode_type: str, blocks: Mapping[ScopeItems, Mapping[str, Any]], config: LearningConfig = DEFAULT
+    episode_type: str,
+    blocks: Mapping[ScopeItems, Mapping[str, Any]],
+    config: LearningConfig = DEFAULT,
+    before: Shifts = NO_SHIFTS,
+    anew: Container[str] = (),
 ) -> dict[ScopeItems, dict[str, tuple[float, Score]]]:
     """Increment of each gate per slice, parents first; only what stands.
 
     Args:
         blocks: ``stats['tuning'][episode_type]`` per slice, the root under ``()``.
+        before: increments that stand now.
+        anew: levers whose older evidence is set aside: they are judged from where they stand, and stay there without
+            evidence; the others from their base.
 
-    A slice adds to what its parents already ask only where its own chances stand, and differ from those of the rest of
-    the key between the same margins.
+    A slice starts from where its parents put the gate. It moves it on, or back, only where its own chances say so
+    beyond noise and differ from those of the rest of the key between the same margins.
     """
     out: dict[ScopeItems, dict[str, tuple[float, Score]]] = {}
-    whole = blocks.get(())
     for items in sorted(blocks, key=lambda k: (len(k), k)):
         for name in GATE_LEVERS[episode_type]:
-            own = _bands(blocks[items], name)
-            if items and own == _bands(whole, name):
-                continue  # all chances of the key are of this slice: it has nothing to add
-            tests = _looks(blocks, name, len(items))
-            move = best_move(own, config, tests) if own else None
-            if move is None or (items and not _differs(move, own, _bands(whole, name), config, tests)):
-                continue
             row = LEVERS[name]
-            target = row.base + row.polarity * move.bands * BAND_CAPS * row.cap
             implied = sum(parts[name][0] for scope, parts in out.items() if name in parts and set(scope) <= set(items))
-            shift = min(row.hi, max(row.lo, target)) - row.base - implied
-            if shift:
+            stood = before.get(items, {}).get(name) if name in anew else None
+            start = implied + (stood[0] if stood else 0.0)
+            place = max(-HALF, min(HALF, round(start * row.polarity / (BAND_CAPS * row.cap))))
+            move = _move_of(items, name, blocks, config, place)
+            if move is not None:
+                target = row.base + row.polarity * move.bands * BAND_CAPS * row.cap
+                shift = min(row.hi, max(row.lo, target)) - row.base - implied
                 out.setdefault(items, {})[name] = (shift, _score(move, shift))
+            elif stood is not None:
+                out.setdefault(items, {})[name] = stood
     return out
+
+
+def _move_of(
+    items: ScopeItems, name: str, blocks: Mapping[ScopeItems, Mapping[str, Any]], config: LearningConfig, place: int
+) -> Move | None:
+    """The move a slice asks for from ``place``; one that holds all chances of the key has nothing to add to it."""
+    own, whole = _bands(blocks[items], name), _bands(blocks.get(()), name)
+    if not own or (items and own == whole):
+        return None
+    tests = _looks(blocks, name, len(items))
+    move = best_move(own, config, tests, place)
+    if move is None or (items and not _differs(move, own, whole, config, tests, place)):
+        return None
+    return move
 
 
 def _looks(blocks: Mapping[ScopeItems, Mapping[str, Any]], name: str, depth: int) -> int:
@@ -128,13 +152,15 @@ def _bands(block: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
 
 
 def _score(move: Move, shift: float) -> Score:
-    sign = 1 if move.bands > 0 else -1
+    sign = 1 if move.tightens else -1
     return Score(sign * move.gain / move.flipped, float(move.flipped), sign * move.gain, move.variance, shift)
 
 
-def _differs(move: Move, own: Mapping[str, Any], whole: Mapping[str, Any], config: LearningConfig, tests: int) -> bool:
+def _differs(
+    move: Move, own: Mapping[str, Any], whole: Mapping[str, Any], config: LearningConfig, tests: int, place: int
+) -> bool:
     """Whether the chances a move flips in a slice are worth something else than those it would flip in the rest."""
-    other = next((m for m in moves(_rest(own, whole), config) if m.bands == move.bands), None)
+    other = next((m for m in moves(_rest(own, whole), config, place) if m.bands == move.bands), None)
     if other is None:
         return True
     ratio = move.flipped / other.flipped

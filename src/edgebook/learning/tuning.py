@@ -12,7 +12,6 @@ N/25)``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +24,11 @@ from edgebook.domain.values import replace
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.lessons import Built, lesson_id
 from edgebook.learning.marginal import marginal_shifts
-from edgebook.learning.verdict import Score, stands
+from edgebook.learning.one_gate import beside, one_gate, standing
+from edgebook.learning.verdict import Score, Shifts, stands
 
 _NOTHING: Mapping[str, Any] = {"count": 0, "votes": 0, "vote": 0.0, "vote2": 0.0}
 LESSON_STRENGTH_SCALE = 10.0
-Shifts = Mapping[ScopeItems, dict[str, tuple[float, Score]]]
-"""Per slice and lever: what it adds to its parents' shift, natural units at 1h, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +142,13 @@ def build_tuning(
         family = f"pm|{pattern.key}|{pattern.category}"
         if family not in by_family:
             continue
-        made += _family(episode_type, by_family[family], [k for k in known if k.family == family], now, config)
-        root = next((r for r in by_family[family] if not r.scope_values), None)
         fit = (fits or {}).get(family) or FamilyFit(family, now, 0, False, 0.0, {})
-        new_fits.append(replace(fit, detail={**fit.detail, "tuning_episodes": episodes(root), "tuning_at": now}))
+        mine, since = [k for k in known if k.family == family], fit.detail.get("tuning_since", {})
+        lessons_made, since = _family(episode_type, by_family[family], mine, now, config, since)
+        made += lessons_made
+        root = next((r for r in by_family[family] if not r.scope_values), None)
+        detail = {**fit.detail, "tuning_episodes": episodes(root), "tuning_at": now}
+        new_fits.append(replace(fit, detail=detail | ({"tuning_since": since} if since else {})))
     counts: dict[str, int] = {"families": len(new_fits)}
     for lesson in made:
         counts[lesson.status] = counts.get(lesson.status, 0) + 1
@@ -155,8 +156,14 @@ def build_tuning(
 
 
 def _family(
-    episode_type: str, rows: list[StatRow], known: list[Lesson], now: int, config: LearningConfig
-) -> list[Lesson]:
+    episode_type: str,
+    rows: list[StatRow],
+    known: list[Lesson],
+    now: int,
+    config: LearningConfig,
+    since: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[Lesson], Mapping[str, Mapping[str, Any]]]:
+    """Lessons of one key, and which evidence is set aside from now on (`learning.one_gate`)."""
     blocks = {make_scope(PM_SCHEMA, row.scope_values): (row, row.stats["tuning"].get(episode_type)) for row in rows}
     root = blocks[()][1] if () in blocks else None
     old = {lesson.id: lesson for lesson in known if lesson.lesson_type == "pm_tuning"}
@@ -171,7 +178,9 @@ def _family(
         if config.tuning_method == "votes":
             shifts: Shifts = _shifts(episode_type, known_blocks, root, config)
         else:
-            shifts = _one_lever(marginal_shifts(episode_type, known_blocks, config), old.values())
+            before = standing(old.values())
+            found = marginal_shifts(episode_type, beside(known_blocks, since), config, before, since)
+            shifts, since = one_gate(episode_type, found, before, known_blocks, since)
         for items, levers in shifts.items():
             row, block = blocks[items]
             if block is not None:
@@ -185,54 +194,7 @@ def _family(
             made.append(
                 replace(lesson, status="deprecated", reason="no_evidence", last_validated=now, lesson_version=version)
             )
-    return made
-
-
-def _one_lever(found: Mapping[ScopeItems, dict[str, tuple[float, Score]]], old: Iterable[Lesson]) -> Shifts:
-    """``found``, but for what would move a second lever of the key in one build: that stays as it stands in ``old``.
-
-    The lever of the clearest evidence moves; the others are judged again once the chances have been seen beside it.
-    """
-    before: dict[ScopeItems, dict[str, tuple[float, Score]]] = {}
-    for lesson in old:
-        levers = {} if lesson.status == "deprecated" else _shifts_in(lesson)
-        if levers:
-            before[make_scope(PM_SCHEMA, lesson.scope_values)] = levers
-    names = {name for levers in (*found.values(), *before.values()) for name in levers}
-    changed = [name for name in sorted(names) if _column(found, name) != _column(before, name)]
-    if len(changed) < 2:
-        return found
-    clearest = max(changed, key=lambda name: _clarity(found, name))
-    out: dict[ScopeItems, dict[str, tuple[float, Score]]] = {}
-    for name in names:
-        source = before if name in changed and name != clearest else found
-        for items, levers in source.items():
-            if name in levers:
-                out.setdefault(items, {})[name] = levers[name]
-    return out
-
-
-def _shifts_in(lesson: Lesson) -> dict[str, tuple[float, Score]]:
-    """What a stored lesson moves, lever by lever."""
-    targets, stats = lesson.effect["execution_levers"]["signal_thresholds"], lesson.stats
-    support = float(stats.get("tuning_support", 0.0))
-    return {
-        name: (shift, Score(float(stats["scores"].get(name, 0.0)), support, 0.0, 0.0, shift))
-        for name, target in targets.items()
-        if (shift := target - stats["base_at_fit"][name])
-    }
-
-
-def _column(shifts: Shifts, name: str) -> dict[ScopeItems, float]:
-    """Shift of one lever per slice, as it would read back from a lesson."""
-    base = LEVERS[name].base
-    return {items: base + levers[name][0] for items, levers in shifts.items() if name in levers}
-
-
-def _clarity(shifts: Shifts, name: str) -> float:
-    """Largest gap in its own spread that a lever has in any slice; 0 for one that has lost its evidence."""
-    scores = [levers[name][1] for levers in shifts.values() if name in levers]
-    return max((abs(s.gap) / math.sqrt(s.variance) for s in scores if s.variance > 0), default=0.0)
+    return made, since
 
 
 def _silent(

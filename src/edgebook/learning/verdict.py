@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgebook.domain.scope import ScopeItems
 from edgebook.learning.config import DEFAULT, LearningConfig
 
 
@@ -26,6 +28,11 @@ class Score:
     shift: float
 
 
+Shifts = Mapping[ScopeItems, Mapping[str, tuple[float, Score]]]
+"""Per slice and lever: what it adds to its parents' shift, natural units at 1h, and why."""
+NO_SHIFTS: Shifts = {}
+
+
 def stands(
     gap: float, variance: float, config: LearningConfig = DEFAULT, tests: float = 1, prior: float | None = None
 ) -> bool:
@@ -34,7 +41,7 @@ def stands(
     ``gap**2 >= (V + v0) * ln((V + v0) / (v0 * alpha**2))`` with alpha shared among ``tests``. ``v0`` (``prior``, else
     that of votes) is the variance at which it is most easily crossed.
 
-    >>> stands(15.0, 20.0), stands(25.0, 20.0)
+    >>> stands(13.0, 20.0), stands(13.1, 20.0)
     (False, True)
     """
     v0 = config.tuning_boundary_votes if prior is None else prior

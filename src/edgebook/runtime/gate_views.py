@@ -2,15 +2,16 @@
 makes of them, and which gates are in force where.
 
 Plain JSON-able values. Bands are counted from the base threshold, a tenth of the way from -1 to 1 severity cap each;
-values are in R.
+values are in R. What was set aside when another gate of the key moved is left out.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from edgebook.domain.evidence import family_key
 from edgebook.domain.levers import GATE_LEVERS, LEVERS
 from edgebook.domain.pattern import EPISODE_PATTERN
 from edgebook.domain.protection import CHANNEL
@@ -18,6 +19,8 @@ from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.episodes import BANDS
 from edgebook.learning.marginal import BAND_CAPS, Move, best_move, marginal_shifts, moves
+from edgebook.learning.one_gate import beside, standing
+from edgebook.learning.verdict import Shifts
 from edgebook.overrides.combine import apply_pattern_execution_overrides
 from edgebook.overrides.history import ConfigHistory
 from edgebook.overrides.record import CHANNELS, Family
@@ -36,7 +39,7 @@ def gates_view(uow: UnitOfWork, config: LearningConfig = DEFAULT) -> dict[str, J
     return {
         "config_version": history.current_version,
         "keys": [
-            _key(episode_type, _blocks(uow, episode_type), history, clock.at if clock else 0, config)
+            _key(episode_type, _seen(uow, episode_type), history, clock.at if clock else 0, config)
             for episode_type in EPISODE_PATTERN
         ],
     }
@@ -49,17 +52,27 @@ def _history(uow: UnitOfWork) -> ConfigHistory:
     return ConfigHistory.from_versions(versions, neutral_channels=[name for name in off if name in CHANNELS])
 
 
-def _blocks(uow: UnitOfWork, episode_type: str) -> Blocks:
-    """``stats['tuning']`` of the key per slice."""
-    pattern = EPISODE_PATTERN[episode_type]
-    prefix = f"pm|{pattern.key}|{pattern.category}|"
-    rows = ((make_scope(PM_SCHEMA, r.scope_values), r.stats.get("tuning", {})) for r in uow.stats.values(prefix))
-    return {items: tuning[episode_type] for items, tuning in rows if episode_type in tuning}
+class _Seen(NamedTuple):
+    """What the estimate sees of a key: evidence per slice, what stands, which levers are judged from there."""
+
+    blocks: Blocks
+    before: Shifts
+    anew: tuple[str, ...]
 
 
-def _key(episode_type: str, blocks: Blocks, history: ConfigHistory, at: int, config: LearningConfig) -> dict[str, Json]:
-    pattern, root = EPISODE_PATTERN[episode_type], blocks.get(())
-    shifts = marginal_shifts(episode_type, blocks, config)
+def _seen(uow: UnitOfWork, episode_type: str) -> _Seen:
+    family = family_key("pm", *EPISODE_PATTERN[episode_type])
+    rows = ((make_scope(PM_SCHEMA, r.scope_values), r.stats.get("tuning", {})) for r in uow.stats.values(family + "|"))
+    blocks = {items: tuning[episode_type] for items, tuning in rows if episode_type in tuning}
+    fit = uow.fits.get(family)
+    since = fit.detail.get("tuning_since", {}) if fit else {}
+    lessons = (x for x in uow.lessons.values() if x.family == family and x.lesson_type == "pm_tuning")
+    return _Seen(beside(blocks, since), standing(lessons), tuple(since))
+
+
+def _key(episode_type: str, seen: _Seen, history: ConfigHistory, at: int, config: LearningConfig) -> dict[str, Json]:
+    pattern, blocks = EPISODE_PATTERN[episode_type], seen.blocks
+    root, shifts = blocks.get(()), marginal_shifts(episode_type, blocks, config, seen.before, seen.anew)
     return {
         "episode_type": episode_type,
         "pattern_key": pattern.key,

@@ -7,7 +7,7 @@ the strand.
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 
 from edgebook.domain.book import ZERO, Account, Emergency, Ledger, Pending, Planned, Pool, Position, Unsold
 from edgebook.domain.errors import TradingError
@@ -51,8 +51,12 @@ def attempt_id(position: str, start_ts: int) -> str:
 
 
 def usd(value: Decimal) -> Decimal:
-    """``value`` rounded to 1e-6 USD, the ledger's grain."""
-    return value.quantize(_USD)
+    """``value`` rounded to 1e-6 USD, the ledger's grain; halves to the even side, whatever the thread's habit is.
+
+    >>> usd(Decimal("2319.9537185"))
+    Decimal('2319.953718')
+    """
+    return value.quantize(_USD, rounding=ROUND_HALF_EVEN)
 
 
 def gross(quantity: Decimal, price: float) -> Decimal:
@@ -73,13 +77,13 @@ def apply_buy(ledger: Ledger, quantity: Decimal, price: float, fee: Decimal) -> 
     _check(quantity, price, fee)
     paid = gross(quantity, price) + usd(fee)
     return Ledger(
-        quantity=ledger.quantity + quantity.quantize(QUANTITY_GRAIN),
+        quantity=ledger.quantity + quantity.quantize(QUANTITY_GRAIN, rounding=ROUND_HALF_EVEN),
         cost=ledger.cost + paid,
         invested=ledger.invested + paid,
         extracted=ledger.extracted,
         realised=ledger.realised,
         fees=ledger.fees + usd(fee),
-        bought=ledger.bought + quantity.quantize(QUANTITY_GRAIN),
+        bought=ledger.bought + quantity.quantize(QUANTITY_GRAIN, rounding=ROUND_HALF_EVEN),
     )
 
 
@@ -90,7 +94,7 @@ def apply_sell(ledger: Ledger, quantity: Decimal, price: float, fee: Decimal) ->
         TradingError: more is sold than held, or a number is impossible.
     """
     _check(quantity, price, fee)
-    sold = quantity.quantize(QUANTITY_GRAIN)
+    sold = quantity.quantize(QUANTITY_GRAIN, rounding=ROUND_HALF_EVEN)
     if sold > ledger.quantity:
         raise TradingError(f"cannot sell {sold}, only {ledger.quantity} are held", stage="ledger")
     proceeds = gross(sold, price) - usd(fee)

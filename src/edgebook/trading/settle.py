@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Protocol
 
 from edgebook.domain.book import Decision, Order, Position
@@ -191,7 +191,7 @@ def _misfit(order: Order, execution: ExecutionLike) -> str:
     worth = gross(execution.quantity, execution.price)
     if order.notional_usd is not None and worth > order.notional_usd + _ROUNDING_USD:
         return f"{worth} USD, more than the {order.notional_usd} it was for"
-    if execution.quantity.quantize(QUANTITY_GRAIN) <= 0 or worth <= 0:
+    if execution.quantity.quantize(QUANTITY_GRAIN, rounding=ROUND_HALF_EVEN) <= 0 or worth <= 0:
         return f"{execution.quantity} tokens at {execution.price}, less than the book can hold"
     if execution.fee_usd > worth * _MOST_FEE + _ROUNDING_USD:
         return f"a fee of {execution.fee_usd} USD on {worth} USD, more than {_MOST_FEE:.0%}"

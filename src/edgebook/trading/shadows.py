@@ -34,6 +34,7 @@ from edgebook.trading.plan import size_fraction
 from edgebook.trading.position import QUANTITY_GRAIN, evolve, gross, usd
 from edgebook.trading.risk import BookView
 from edgebook.trading.rules import RiskRules, TradingRules
+from edgebook.trading.terms import terms_said
 from edgebook.trading.windows import judged_by
 
 #: Rule, size kind and state a chance of each kind is bought under.
@@ -109,7 +110,8 @@ def open_shadow(strand: Strand, chain: str, rules: TradingRules) -> Shadow | Non
     )
     stake = rules.shadows.stake_usd * Decimal(repr(size_fraction(kind, a_base, rules.sizes)))
     deed = _deed(rule, "entry", "buy", state, sample.price, float(sample.values.get("atr") or 0.0))
-    return replace(shadow, twin=_book(shadow.twin, replace(deed, notional_usd=usd(stake)), sample.ts, rules))
+    deed = replace(deed, notional_usd=usd(stake), reasons=terms_said(alone(rules).pm))
+    return replace(shadow, twin=_book(shadow.twin, deed, sample.ts, rules))
 
 
 def _margins(sample: WindowSample, episode_type: str) -> dict[str, float]:

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, getcontext
 from pathlib import Path
 
 import pytest
@@ -957,3 +957,10 @@ def test_ids_of_attempts_keep_to_the_venues_rules_and_differ(client_id, length):
         assert 0 < len(ident) <= length
         assert ident.isascii()
         assert ident.replace("-", "").isalnum()
+
+
+def test_asking_a_venue_changes_no_rounding_elsewhere(here):
+    """The client sets how the thread rounds decimals; after a whole order nothing of that is left."""
+    before = getcontext().copy()
+    here.settle(here.buy())
+    assert (getcontext().rounding, getcontext().traps) == (before.rounding, before.traps)

@@ -102,8 +102,8 @@ def test_backtest_with_both_arms_reports_the_uplift(cli, market):
 
     assert code == 0, err
     assert set(found) == {"on", "off", "uplift"}
-    assert set(found["uplift"]) == {"pnl", "rr_per_trade", "ci90"}
-    assert len(found["uplift"]["ci90"]) == 2
+    assert set(found["uplift"]) == {"pnl", "pnl_ci90", "rr_per_trade", "ci90"}
+    assert len(found["uplift"]["ci90"]) == len(found["uplift"]["pnl_ci90"]) == 2
     assert found["off"]["nudged"] == {"allocations": 0, "sizes": 0, "gates": 0}
 
 

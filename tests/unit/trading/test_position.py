@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 import pytest
 
@@ -16,6 +16,7 @@ from edgebook.trading.position import (
     apply_sell,
     evolve,
     evolve_account,
+    gross,
     is_dust,
     unrealised,
     write_off,
@@ -185,3 +186,12 @@ def test_the_row_survives_json(world):
     assert world.position.actions
     assert from_json(type(world.position), to_json(world.position)) == world.position
     assert from_json(type(world.memory), to_json(world.memory)) == world.memory
+
+
+def test_money_is_rounded_the_same_whatever_others_do_to_the_thread():
+    """Libraries change how decimals are rounded; the ledger of a fold must not follow them."""
+    with localcontext() as context:
+        context.rounding = ROUND_HALF_UP
+        spoilt = apply_buy(Ledger(), Decimal("23.1995371855"), 100.0, Decimal("0.0000005"))
+    assert spoilt == apply_buy(Ledger(), Decimal("23.1995371855"), 100.0, Decimal("0.0000005"))
+    assert (gross(Decimal("23.199537185"), 100.0), spoilt.quantity) == (Decimal("2319.953718"), Decimal("23.199537186"))
