@@ -182,7 +182,7 @@ def _follow(shadow: Shadow, reading: MarketReading, report: GateReport, rules: T
     )
     if isinstance(planned, PlannedAction):
         twin = _book(twin, _deed_of(planned, reading), reading.ts, rules)
-    return replace(shadow, twin=twin, seen_ts=reading.ts)
+    return shadow if twin is shadow.twin else replace(shadow, twin=twin, seen_ts=reading.ts)
 
 
 def alone(rules: TradingRules) -> TradingRules:
