@@ -115,11 +115,15 @@ class Market:
         """The regime of a day."""
         return self._phases[(now - self.start) // DAY]
 
+    def world_at(self, now: int) -> World:
+        """What is planted at a moment; here always the same."""
+        return self.world
+
     def _walk(self, symbol: str, rng: np.random.Generator, hours: int) -> list[MarketReading]:
         bars: list[MarketReading] = []
         state = "S0"
         while len(bars) < hours:
-            for to, price, more in self._attempt(rng, self.phase(self.start + len(bars) * HOUR)):
+            for to, price, more in self._attempt(rng, self.start + len(bars) * HOUR):
                 ts = self.start + (len(bars) + 1) * HOUR
                 over = to == "S0" != state
                 last = bars[-1].price if bars else price
@@ -133,10 +137,10 @@ class Market:
                 state = to
         return bars[:hours]
 
-    def _attempt(self, rng: np.random.Generator, phase: str) -> list[tuple[str, float, dict[str, Any]]]:
+    def _attempt(self, rng: np.random.Generator, now: int) -> list[tuple[str, float, dict[str, Any]]]:
         """Bars of one attempt: (state, close, scores). One chance of two bars, seen at a random distance ``u``."""
         u = float(rng.uniform(-1.5, 1.5))
-        good = rng.random() < self.world.success(u, phase)
+        good = rng.random() < self.world_at(now).success(u, self.phase(now))
         noise = rng.normal(0, 0.001, 2)
         self.opportunities += 1
         up, down = 100.0 * (1 + RISE + float(noise[0])), 100.0 * (1 - FALL + float(noise[1]))
