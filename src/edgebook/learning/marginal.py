@@ -3,22 +3,24 @@ decisions 61).
 
 The ten margin bands of a lever hold what its chances were worth, taken or not, each against the base threshold
 (`learning.margins`): a chance stands in a band only if no other gate kept it out. A move of the gate by k bands
-(``k * .2`` caps) flips exactly the chances between the base and there, so
+(``k * .2`` caps) flips exactly the chances between the base and there:
 
     gain(loosen by k)  = sum of y over the k bands below the base
-    gain(tighten by k) = -(sum of y over the k bands above it)
+    gain(tighten by k) = sum of (h - y) over the k bands above it
 
-in R, fees in, hurdle 0. Its variance, were the chances worth nothing, is the sum of the squares of the attempts' sums,
-times the design effect of a shared market. The move is the one of largest ``gain - sd`` among those that stand clear of
-zero at every look (`learning.verdict`); where none does, the gate stays.
+in R, fees in. ``h`` is the hurdle: 0, or the mean of the chances further inside where that is lower. A gate that does
+not separate is not moved: where all chances lose alike, whatever their margin, that is the market's doing, and the
+sizes' business (decisions 61). The variance, were the chances worth nothing, is the sum of the squares of the attempts'
+sums, with that of the hurdle, times the design effect of a shared market. The move is the one of largest ``gain - sd``
+among those that stand clear of zero at every look (`learning.verdict`); where none does, the gate stays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgebook.domain.levers import GATE_LEVERS, LEVERS
 from edgebook.domain.scope import ScopeItems
@@ -48,19 +50,48 @@ def moves(marginal: Mapping[str, Any], config: LearningConfig = DEFAULT, place: 
     Args:
         place: where the gate stands, in bands from its base.
 
-    >>> moves({"n": [0] * 4 + [2] + [1] + [0] * 4, "y": [0.0] * 4 + [3.0, -1.0] + [0.0] * 4,
-    ...        "y2": [0.0] * 4 + [5.0, 1.0] + [0.0] * 4})[-1]
+    >>> bands = {"n": [0] * 4 + [2, 1] + [0] * 4, "y": [0.0] * 4 + [3.0, -1.0] + [0.0] * 4}
+    >>> bands |= {"y2": [0.0] * 4 + [5.0, 1.0] + [0.0] * 4, "inside": [20, -10.0, 20.0]}
+    >>> moves(bands)[-1]
     Move(bands=-5, gain=3.0, variance=10.0, flipped=2, tightens=False)
+    >>> moves(bands)[0]
+    Move(bands=5, gain=0.5, variance=2.1, flipped=1, tightens=True)
     """
     found = []
     for to in range(HALF, -HALF - 1, -1):
         between = range(HALF + min(place, to), HALF + max(place, to))
         flipped = sum(marginal["n"][band] for band in between)
-        if flipped:
-            worth = math.fsum(marginal["y"][band] for band in between)
-            variance = config.tuning_design_effect * math.fsum(marginal["y2"][band] for band in between)
-            found.append(Move(to, -worth if to > place else worth, variance, flipped, to > place))
+        if not flipped:
+            continue
+        worth, squares = (math.fsum(marginal[part][band] for band in between) for part in ("y", "y2"))
+        if to > place:
+            inside = _inside(marginal, HALF + to)
+            if inside.n < config.marginal_min_flipped:
+                continue
+            gain = flipped * min(0.0, inside.mean) - worth
+            squares += flipped * flipped * inside.variance
+        else:
+            gain = worth
+        found.append(Move(to, gain, config.tuning_design_effect * squares, flipped, to > place))
     return tuple(found)
+
+
+class _Inside(NamedTuple):
+    """The chances that a tighter gate keeps: how many, their mean value, and its variance were they worth nothing."""
+
+    n: int
+    mean: float
+    variance: float
+
+
+def _inside(marginal: Mapping[str, Any], first: int) -> _Inside:
+    """The chances from band ``first`` inwards, those beyond the bands included."""
+    n, y, y2 = marginal["inside"]
+    n += sum(marginal["n"][first:])
+    if not n:
+        return _Inside(0, 0.0, 0.0)
+    y, y2 = y + math.fsum(marginal["y"][first:]), y2 + math.fsum(marginal["y2"][first:])
+    return _Inside(n, y / n, y2 / (n * n))
 
 
 def best_move(
@@ -169,7 +200,7 @@ def _differs(
     return gap > 0 and _clear(gap, variance, config, tests)
 
 
-def _rest(own: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _rest(own: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     """Bands of the chances of the key that are not of a slice.
 
     An attempt with chances on both sides is one draw in the whole: where they cancel out, the squares of the slice are
@@ -179,4 +210,5 @@ def _rest(own: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, list[An
     for band, left in enumerate(y2):
         if left < 0:
             y2[band] = own["y2"][band] * n[band] / own["n"][band]
-    return {"n": n, "y": y, "y2": y2}
+    inside = [w - o for w, o in zip(whole["inside"], own["inside"], strict=True)]
+    return {"n": n, "y": y, "y2": y2, "inside": [*inside[:2], max(0.0, inside[2])]}

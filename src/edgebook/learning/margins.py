@@ -2,7 +2,9 @@
 
 A band holds what the chances at that distance from the BASE threshold were worth: against the base, so that what was
 seen stays true when the gate has moved. Shape: ``{episode_type: {"levers": {lever: {"marginal": {"n": [10], "y": [10],
-"y2": [10]}}}}}``; ``y`` sums R, ``y2`` the squares of each attempt's sum: an attempt is one draw. Everything adds.
+"y2": [10], "inside": [n, y, y2]}}}}}``; ``y`` sums R, ``y2`` the squares of each attempt's sum: an attempt is one draw.
+``inside`` are the chances that passed by more than a cap: no move flips them, they are what a tighter gate keeps.
+Everything adds.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from edgebook.learning.episodes import BANDS, NO_LEVER, band_of, block_of
 #: Levers that act through another gate: their margin is that gate's, as it stood.
 INDIRECT = frozenset({"sr_boost", "edx_supp_mult"})
 
-NO_BANDS: Mapping[str, Any] = {"n": [0] * BANDS, "y": [0.0] * BANDS, "y2": [0.0] * BANDS}
+NO_BANDS: Mapping[str, Any] = {"n": [0] * BANDS, "y": [0.0] * BANDS, "y2": [0.0] * BANDS, "inside": [0, 0.0, 0.0]}
+INSIDE = BANDS
 Worth = Mapping[str, Mapping[int, tuple[int, float]]]
-"""Lever -> band -> (chances, sum of their values in R), of one attempt in one slice."""
+"""Lever -> band (`INSIDE` for beyond the last) -> (chances, sum of their values in R), of one attempt in one slice."""
 
 
 def base_margin(name: str, margin: float, thresholds: Mapping[str, float], timeframe: str) -> float:
@@ -45,7 +48,8 @@ def worth_of(outcomes: Iterable[ShadowOutcome], episode_type: str, timeframe: st
         for name, margin in outcome.margins.items():
             if name not in GATE_LEVERS[episode_type] or name not in LEVERS:
                 continue
-            band = band_of(base_margin(name, margin, outcome.thresholds, timeframe))
+            from_base = base_margin(name, margin, outcome.thresholds, timeframe)
+            band = INSIDE if from_base > 1.0 else band_of(from_base)
             if band is not None:
                 n, y = found.setdefault(name, {}).get(band, (0, 0.0))
                 found[name][band] = (n + 1, y + outcome.values[name])
@@ -63,9 +67,12 @@ def add_worth(tuning: Mapping[str, Any], episode_type: str, worth: Worth, ended_
 
 
 def _with(past: Mapping[str, Any], bands: Mapping[int, tuple[int, float]]) -> dict[str, Any]:
-    n, y, y2 = past["n"][:], past["y"][:], past["y2"][:]
+    n, y, y2, inside = past["n"][:], past["y"][:], past["y2"][:], past["inside"]
     for band, (count, total) in bands.items():
-        n[band] += count
-        y[band] += total
-        y2[band] += total * total
-    return {"n": n, "y": y, "y2": y2}
+        if band == INSIDE:
+            inside = [inside[0] + count, inside[1] + total, inside[2] + total * total]
+        else:
+            n[band] += count
+            y[band] += total
+            y2[band] += total * total
+    return {"n": n, "y": y, "y2": y2, "inside": inside}

@@ -14,7 +14,7 @@ from typing import Any
 from edgebook.domain.evidence import Lesson
 from edgebook.domain.levers import GATE_LEVERS, LEVERS
 from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope, scope_hash
-from edgebook.learning.margins import INDIRECT
+from edgebook.learning.margins import INDIRECT, NO_BANDS
 from edgebook.learning.verdict import Score, Shifts
 
 Blocks = Mapping[ScopeItems, Mapping[str, Any]]
@@ -38,8 +38,9 @@ def beside(blocks: Blocks, since: Since) -> dict[ScopeItems, Mapping[str, Any]]:
 
 def _less(bands: Mapping[str, Any], aside: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Bands less others that are part of them."""
-    left = {part: [a - b for a, b in zip(bands[part], aside[part], strict=True)] for part in ("n", "y", "y2")}
-    return {**left, "y2": [max(0.0, square) for square in left["y2"]]}
+    left = {part: [a - b for a, b in zip(bands[part], aside[part], strict=True)] for part in NO_BANDS}
+    n, y, y2 = left["inside"]
+    return {**left, "y2": [max(0.0, square) for square in left["y2"]], "inside": [n, y, max(0.0, y2)]}
 
 
 def standing(lessons: Iterable[Lesson]) -> dict[ScopeItems, Mapping[str, tuple[float, Score]]]:

@@ -19,6 +19,7 @@ from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.episodes import BANDS
 from edgebook.learning.marginal import BAND_CAPS, Move, best_move, marginal_shifts, moves
+from edgebook.learning.margins import NO_BANDS
 from edgebook.learning.one_gate import beside, standing
 from edgebook.learning.verdict import Shifts
 from edgebook.overrides.combine import apply_pattern_execution_overrides
@@ -91,8 +92,7 @@ def _key(episode_type: str, seen: _Seen, history: ConfigHistory, at: int, config
 
 def bands_of(block: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
     """The margin bands of one gate in ``stats['tuning'][type]``; empty ones where nothing was seen."""
-    empty = {"n": [0] * BANDS, "y": [0.0] * BANDS, "y2": [0.0] * BANDS}
-    found: Mapping[str, Any] = block["levers"].get(name, {}).get("marginal", empty) if block else empty
+    found: Mapping[str, Any] = block["levers"].get(name, {}).get("marginal", NO_BANDS) if block else NO_BANDS
     return found
 
 

@@ -23,9 +23,10 @@ EVERY_GATE = [(kind, name) for kind in EPISODE_PATTERN for name in GATE_LEVERS[k
 PHASES = ("Good", "Dip", "Chop", "Recover", "Euphoria")
 
 
-def block(n=(), y=(), y2=()):
+def block(n=(), y=(), y2=(), inside=(0, 0.0, 0.0)):
     """Bands by hand; what is not given is empty."""
     return {
+        "inside": list(inside),
         "n": [dict(n).get(i, 0) for i in range(BANDS)],
         "y": [dict(y).get(i, 0.0) for i in range(BANDS)],
         "y2": [dict(y2).get(i, 0.0) for i in range(BANDS)],
@@ -38,6 +39,7 @@ def strange(draw):
         [(i, draw.randint(1, 400)) for i in range(BANDS)],
         [(i, draw.gauss(0, 400)) for i in range(BANDS)],
         [(i, draw.uniform(0, 50)) for i in range(BANDS)],
+        (draw.randint(10, 400), draw.gauss(0, 400), draw.uniform(0, 50)),
     )
 
 
@@ -59,7 +61,8 @@ def shift_of(blocks, name="ts_min", kind="s1_entry", items=()):
 
 
 def test_moves_are_sums_over_the_bands_they_flip():
-    """Against sums by hand: loosening takes what lies below the base in, tightening gives what lies above it up."""
+    """Against sums by hand: loosening takes what lies below the base in, tightening gives what lies above it up, as far
+    as it is worse than what the tighter gate keeps."""
     draw = random.Random(3)
     bands = strange(draw)
     found = {m.bands: m for m in moves(bands)}
@@ -68,10 +71,24 @@ def test_moves_are_sums_over_the_bands_they_flip():
     for k in range(1, 6):
         below, above = range(5 - k, 5), range(5, 5 + k)
         assert found[-k].gain == pytest.approx(sum(bands["y"][i] for i in below))
-        assert found[k].gain == pytest.approx(-sum(bands["y"][i] for i in above))
-        for move, part in ((found[-k], below), (found[k], above)):
-            assert move.variance == pytest.approx(2.0 * sum(bands["y2"][i] for i in part))
-            assert move.flipped == sum(bands["n"][i] for i in part)
+        kept = [sum(bands[p][5 + k :]) + bands["inside"][j] for j, p in enumerate(("n", "y", "y2"))]
+        flipped = sum(bands["n"][i] for i in above)
+        hurdle = min(0.0, kept[1] / kept[0])
+        assert found[k].gain == pytest.approx(flipped * hurdle - sum(bands["y"][i] for i in above))
+        own = sum(bands["y2"][i] for i in above)
+        assert found[k].variance == pytest.approx(2.0 * (own + (flipped / kept[0]) ** 2 * kept[2]))
+        assert found[-k].variance == pytest.approx(2.0 * sum(bands["y2"][i] for i in below))
+        assert (found[k].flipped, found[-k].flipped) == (flipped, sum(bands["n"][i] for i in below))
+
+
+def test_a_gate_that_does_not_separate_is_not_tightened():
+    """Every chance loses half an R, whatever its margin: not one gate moves. Once those far inside win, it tightens."""
+    losing = block(
+        [(i, 60) for i in range(5, 10)], [(i, -30.0) for i in range(5, 10)], [(i, 60.0) for i in range(5, 10)]
+    )
+    assert best_move({**losing, "inside": [300, -150.0, 300.0]}) is None
+    assert best_move({**losing, "inside": [300, 150.0, 300.0]}).tightens
+    assert best_move({**losing, "inside": [0, 0.0, 0.0]}) is None
 
 
 def test_a_move_that_flips_nothing_is_none():
@@ -112,7 +129,7 @@ def test_good_chances_below_the_base_loosen_and_bad_ones_above_tighten(kind, nam
     row = LEVERS[name]
     for seed in range(5):
         loose = shift_of(grown(seed, 400, lambda u: 1.0 if u < 0 else 0.0, name, kind), name, kind)
-        tight = shift_of(grown(seed, 400, lambda u: -1.0 if 0 <= u < 0.6 else 0.0, name, kind), name, kind)
+        tight = shift_of(grown(seed, 800, lambda u: -1.2 if 0 <= u < 0.6 else 0.1, name, kind, high=2.5), name, kind)
         assert loose * row.polarity < 0 < tight * row.polarity
         for shift in (loose, tight):
             assert abs(shift) <= row.cap + 1e-12
@@ -146,7 +163,7 @@ def test_what_is_far_beyond_says_nothing():
 
 
 def added(parts):
-    return {part: [sum(p[part][i] for p in parts) for i in range(BANDS)] for part in ("n", "y", "y2")}
+    return {part: [sum(column) for column in zip(*(p[part] for p in parts), strict=True)] for part in parts[0]}
 
 
 def test_no_move_leaves_the_table_whatever_was_seen():
@@ -316,6 +333,9 @@ def test_a_lesson_reads_back_as_what_was_found(make, kind, name):
             store, strands = make.Store(), []
             for band in range(k):
                 u = sign * (0.1 + 0.2 * band)
+                strands += [
+                    attempt(f"far-{band}-{i}", [chance({name: 2.0}, kind, values={name: 0.1})]) for i in range(60)
+                ]
                 strands += [
                     attempt(f"{band}-{i}", [chance({name: u}, kind, values={name: -sign * 2.0})]) for i in range(60)
                 ]

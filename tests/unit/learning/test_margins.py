@@ -11,7 +11,7 @@ from tests.chances import BASE, SCOPE, attempt, chance
 from edgebook.domain.levers import GATE_LEVERS, lever
 from edgebook.domain.pattern import EPISODE_PATTERN
 from edgebook.learning.episodes import BANDS
-from edgebook.learning.margins import INDIRECT, NO_BANDS, add_worth, base_margin, worth_of
+from edgebook.learning.margins import INDIRECT, INSIDE, NO_BANDS, add_worth, base_margin, worth_of
 
 EDGES = [-1 + i / 5 for i in range(BANDS + 1)]
 
@@ -151,9 +151,9 @@ def test_a_threshold_that_was_not_told_is_the_base():
 
 
 def test_far_evidence_has_no_voice():
-    """More than a cap away from the base, on either side, a chance is in no band."""
-    worth = worth_of([chance({"ts_min": u}) for u in (-1.01, 1.01, 7.0)], "s1_entry", "1h")
-    assert worth == {}
+    """More than a cap away from the base, on either side, a chance is in no band; inside, it is what is kept."""
+    assert worth_of([chance({"ts_min": -1.01})], "s1_entry", "1h") == {}
+    assert worth_of([chance({"ts_min": u}) for u in (1.01, 7.0)], "s1_entry", "1h") == {"ts_min": {INSIDE: (2, 2.0)}}
     moved = chance({"ts_min": -0.6}, thresholds={**BASE, "ts_min": 0.75})
     assert worth_of([moved], "s1_entry", "1h") == {"ts_min": {9: (1, 1.0)}}
     assert worth_of([chance({"ts_min": 0.4}, thresholds={**BASE, "ts_min": 0.45})], "s1_entry", "1h") == {}
@@ -188,7 +188,8 @@ def test_adding_changes_nothing_that_was_there_before():
     before = repr(first)
     add_worth(first, "s1_entry", worth_of([chance({"ts_min": 0.1, "halo": -0.1})], "s1_entry", "1h"), 2)
     assert repr(first) == before
-    assert NO_BANDS == {"n": [0] * BANDS, "y": [0.0] * BANDS, "y2": [0.0] * BANDS}
+    nothing = {"n": [0] * BANDS, "y": [0.0] * BANDS, "y2": [0.0] * BANDS, "inside": [0, 0.0, 0.0]}
+    assert nothing == NO_BANDS
 
 
 def test_votes_and_bands_of_one_lever_live_side_by_side(make):

@@ -46,6 +46,7 @@ def key(make):
 
 def test_the_same_losers_tighten_one_gate_however_often_it_is_built(key):
     """300 chances worth -1 R just inside three gates: one move keeps them out, the other gates have no cause."""
+    key.see(60, dict.fromkeys(("ts_min", "halo", "slope_min"), 2.0), 0.1)
     key.see(300, {"ts_min": 0.1, "halo": 0.1, "slope_min": 0.1}, -1.0)
     found = [key.build() for _ in range(4)]
     assert len(found[0][()]) == 1
@@ -54,17 +55,21 @@ def test_the_same_losers_tighten_one_gate_however_often_it_is_built(key):
 
 def test_what_is_seen_beside_the_moved_gate_moves_the_next(key):
     """After the first move 300 more losers come that only the other gate could have kept out."""
+    key.see(60, dict.fromkeys(("ts_min", "halo"), 2.0), 0.1)
     key.see(300, {"ts_min": 0.1, "halo": 0.1}, -1.0)
     (first,) = key.build()[()]
     (other,) = {"ts_min", "halo"} - {first}
+    key.see(60, {other: 2.0}, 0.1)
     key.see(300, {other: 0.1}, -1.0)
     assert set(key.build()[()]) == {first, other}
 
 
 def test_a_gate_stays_where_it_stands_when_another_has_moved(key):
     """Its older evidence is set aside; new evidence moves it on from there, or back."""
+    key.see(60, dict.fromkeys(("ts_min", "halo"), 2.0), 0.1)
     key.see(300, {"ts_min": 0.1}, -1.0)
     stood = key.build()[()]["ts_min"]
+    key.see(60, {"halo": 2.0}, 0.1)
     key.see(300, {"halo": 0.1}, -1.0)
     both = key.build()[()]
     assert both["ts_min"] == stood > 0.6
@@ -83,6 +88,8 @@ def test_of_equal_evidence_the_boost_of_a_level_moves_before_ts(key):
 
 def test_a_slice_refuses_what_its_root_asks(key):
     """300 chances below the base worth +2 R in Dip, 100 worth -2 R in Good: the root loosens, and Good stays."""
+    key.see(60, {"ts_min": 2.0}, 0.1, "Dip")
+    key.see(60, {"ts_min": 2.0}, 0.1, "Good")
     key.see(300, {"ts_min": -0.1}, 2.0, "Dip")
     key.see(100, {"ts_min": -0.1}, -2.0, "Good")
     found = key.build()
@@ -99,5 +106,6 @@ def test_a_build_that_moves_nothing_sets_nothing_aside(key):
     key.see(9, {"ts_min": 0.1}, -1.0)
     assert key.build() == {}
     assert "tuning_since" not in key.fits[FAMILY].detail
+    key.see(60, {"ts_min": 2.0}, 0.1)
     key.see(291, {"ts_min": 0.1}, -1.0)
     assert set(key.build()[()]) == {"ts_min"}

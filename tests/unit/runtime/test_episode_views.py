@@ -90,7 +90,8 @@ def test_an_id_is_found_by_its_beginning_if_only_one_begins_so():
 
 def marginal(n, y, y2):
     """Bands that are empty but for the two beside the base."""
-    return {"n": [*NONE[:4], *n, *NONE[6:]], "y": [*NONE[:4], *y, *NONE[6:]], "y2": [*NONE[:4], *y2, *NONE[6:]]}
+    sums = {part: [*NONE[:4], *two, *NONE[6:]] for part, two in (("n", n), ("y", y), ("y2", y2))}
+    return {**sums, "inside": [60, 0.0, 60.0]}
 
 
 def test_a_move_that_stands_is_shown_with_its_target():
