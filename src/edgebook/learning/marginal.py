@@ -8,18 +8,18 @@ The ten margin bands of a lever hold what its chances were worth, taken or not, 
     gain(loosen by k)  = sum of y over the k bands below the base
     gain(tighten by k) = sum of (h - y) over the k bands above it
 
-in R, fees in. ``h`` is the hurdle: 0, or the mean of the chances further inside where that is lower. A gate that does
-not separate is not moved: where all chances lose alike, whatever their margin, that is the market's doing, and the
-sizes' business (decisions 61). The variance, were the chances worth nothing, is the sum of the squares of the attempts'
-sums, with that of the hurdle, times the design effect of a shared market. The move is the one of largest ``gain - sd``
-among those that stand clear of zero at every look (`learning.verdict`); where none does, the gate stays.
+in R, fees in. ``h`` is the hurdle: 0, or the mean of the chances further inside where that is lower (`below_zero`). A
+gate that does not separate is not moved: where all chances lose alike, whatever their margin, that is the market's
+doing, and the sizes' business (decisions 61). The variance, were the chances worth nothing, is the sum of the squares
+of the attempts' sums times the design effect of a shared market, and that of the hurdle. The move is the one of largest
+``gain - sd`` among those that stand clear of zero at every look (`learning.verdict`); where none does, the gate stays.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from edgebook.domain.levers import GATE_LEVERS, LEVERS
@@ -33,7 +33,7 @@ HALF = BANDS // 2
 BAND_CAPS = 2.0 / BANDS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Move:
     """A gate moved to ``bands`` bands off its base (> 0 is tighter): gain in R, its variance, chances flipped."""
 
@@ -54,8 +54,9 @@ def moves(marginal: Mapping[str, Any], config: LearningConfig = DEFAULT, place: 
     >>> bands |= {"y2": [0.0] * 4 + [5.0, 1.0] + [0.0] * 4, "inside": [20, -10.0, 20.0]}
     >>> moves(bands)[-1]
     Move(bands=-5, gain=3.0, variance=10.0, flipped=2, tightens=False)
-    >>> moves(bands)[0]
-    Move(bands=5, gain=0.5, variance=2.1, flipped=1, tightens=True)
+    >>> tight = moves(bands)[0]
+    >>> dataclasses.replace(tight, gain=round(tight.gain, 3), variance=round(tight.variance, 3))
+    Move(bands=5, gain=0.492, variance=2.09, flipped=1, tightens=True)
     """
     found = []
     for to in range(HALF, -HALF - 1, -1):
@@ -63,35 +64,57 @@ def moves(marginal: Mapping[str, Any], config: LearningConfig = DEFAULT, place: 
         flipped = sum(marginal["n"][band] for band in between)
         if not flipped:
             continue
-        worth, squares = (math.fsum(marginal[part][band] for band in between) for part in ("y", "y2"))
+        worth = math.fsum(marginal["y"][band] for band in between)
+        variance = config.tuning_design_effect * math.fsum(marginal["y2"][band] for band in between)
         if to > place:
-            inside = _inside(marginal, HALF + to)
-            if inside.n < config.marginal_min_flipped:
+            hurdle = _hurdle(marginal, HALF + to, config)
+            if hurdle is None:
                 continue
-            gain = flipped * min(0.0, inside.mean) - worth
-            squares += flipped * flipped * inside.variance
+            gain = flipped * hurdle.mean - worth
+            variance += flipped * flipped * hurdle.variance
         else:
             gain = worth
-        found.append(Move(to, gain, config.tuning_design_effect * squares, flipped, to > place))
+        found.append(Move(to, gain, variance, flipped, to > place))
     return tuple(found)
 
 
-class _Inside(NamedTuple):
-    """The chances that a tighter gate keeps: how many, their mean value, and its variance were they worth nothing."""
+class Hurdle(NamedTuple):
+    """What a chance must be worse than to be shut out, R: its expectation, at most 0, and its variance."""
 
-    n: int
     mean: float
     variance: float
 
 
-def _inside(marginal: Mapping[str, Any], first: int) -> _Inside:
-    """The chances from band ``first`` inwards, those beyond the bands included."""
+def _hurdle(marginal: Mapping[str, Any], first: int, config: LearningConfig) -> Hurdle | None:
+    """The hurdle of a gate that keeps the chances from band ``first`` inwards, those beyond the bands included; None
+    where those are too few to tell."""
     n, y, y2 = marginal["inside"]
     n += sum(marginal["n"][first:])
-    if not n:
-        return _Inside(0, 0.0, 0.0)
+    if n < config.marginal_min_flipped:
+        return None
     y, y2 = y + math.fsum(marginal["y"][first:]), y2 + math.fsum(marginal["y2"][first:])
-    return _Inside(n, y / n, y2 / (n * n))
+    return below_zero(y / n, math.sqrt(config.tuning_design_effect * y2) / n)
+
+
+def below_zero(mean: float, sd: float) -> Hurdle:
+    """Expectation and variance of ``min(0, M)`` for ``M ~ N(mean, sd**2)``.
+
+    With ``a = -mean / sd``: ``E = mean * Phi(a) - sd * phi(a)``, ``E2 = (mean**2 + sd**2) * Phi(a) - mean * sd *
+    phi(a)``, variance ``E2 - E**2``. So a mean that is surely above 0 makes a hurdle of 0, one that is surely below is
+    the hurdle itself, and in between its doubt counts.
+
+    >>> [round(abs(x), 4) for x in below_zero(1.0, 0.1)], [round(x, 4) for x in below_zero(-1.0, 0.1)]
+    ([0.0, 0.0], [-1.0, 0.01])
+    >>> [round(x, 4) for x in below_zero(0.0, 1.0)]
+    [-0.3989, 0.3408]
+    """
+    if sd <= 0.0:
+        return Hurdle(min(0.0, mean), 0.0)
+    a = -mean / sd
+    share, density = 0.5 * (1.0 + math.erf(a / math.sqrt(2.0))), math.exp(-0.5 * a * a) / math.sqrt(2.0 * math.pi)
+    expected = mean * share - sd * density
+    square = (mean * mean + sd * sd) * share - mean * sd * density
+    return Hurdle(expected, max(0.0, square - expected * expected))
 
 
 def best_move(

@@ -13,7 +13,7 @@ from edgebook.domain.levers import GATE_LEVERS, LEVERS
 from edgebook.domain.pattern import EPISODE_PATTERN, S1_ENTRY
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.episodes import BANDS
-from edgebook.learning.marginal import BAND_CAPS, best_move, marginal_shifts, moves
+from edgebook.learning.marginal import BAND_CAPS, below_zero, best_move, marginal_shifts, moves
 from edgebook.learning.margins import add_worth, worth_of
 from edgebook.learning.tuning import build_tuning
 from edgebook.learning.verdict import stands
@@ -60,6 +60,22 @@ def shift_of(blocks, name="ts_min", kind="s1_entry", items=()):
 # ------------------------------------------------------------------ moves
 
 
+def below_zero_by_hand(mean, sd):
+    """Expectation and variance of the lower of 0 and a normal number, by adding up its density."""
+    xs = [mean + sd * (i / 2000.0 - 6.0) for i in range(24_001)]
+    weights = [math.exp(-0.5 * ((x - mean) / sd) ** 2) for x in xs]
+    low = [min(0.0, x) for x in xs]
+    expected = math.fsum(w * v for w, v in zip(weights, low, strict=True)) / math.fsum(weights)
+    return expected, math.fsum(w * (v - expected) ** 2 for w, v in zip(weights, low, strict=True)) / math.fsum(weights)
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.0, 1.0), (0.5, 0.4), (-0.5, 0.4), (3.0, 0.5), (-3.0, 0.5), (-0.1, 0.03)])
+def test_the_hurdle_is_the_expected_lower_of_nothing_and_what_is_kept(mean, sd):
+    expected, variance = below_zero_by_hand(mean, sd)
+    assert below_zero(mean, sd) == (pytest.approx(expected, abs=1e-4), pytest.approx(variance, abs=1e-4))
+    assert below_zero(mean, 0.0) == (min(0.0, mean), 0.0)
+
+
 def test_moves_are_sums_over_the_bands_they_flip():
     """Against sums by hand: loosening takes what lies below the base in, tightening gives what lies above it up, as far
     as it is worse than what the tighter gate keeps."""
@@ -73,10 +89,11 @@ def test_moves_are_sums_over_the_bands_they_flip():
         assert found[-k].gain == pytest.approx(sum(bands["y"][i] for i in below))
         kept = [sum(bands[p][5 + k :]) + bands["inside"][j] for j, p in enumerate(("n", "y", "y2"))]
         flipped = sum(bands["n"][i] for i in above)
-        hurdle = min(0.0, kept[1] / kept[0])
-        assert found[k].gain == pytest.approx(flipped * hurdle - sum(bands["y"][i] for i in above))
-        own = sum(bands["y2"][i] for i in above)
-        assert found[k].variance == pytest.approx(2.0 * (own + (flipped / kept[0]) ** 2 * kept[2]))
+        spread = math.sqrt(2.0 * kept[2]) / kept[0]
+        hurdle, doubt = below_zero_by_hand(kept[1] / kept[0], spread)
+        assert found[k].gain == pytest.approx(flipped * hurdle - sum(bands["y"][i] for i in above), rel=1e-3, abs=1e-3)
+        own = 2.0 * sum(bands["y2"][i] for i in above)
+        assert found[k].variance == pytest.approx(own + flipped**2 * doubt, rel=1e-3, abs=1e-3)
         assert found[-k].variance == pytest.approx(2.0 * sum(bands["y2"][i] for i in below))
         assert (found[k].flipped, found[-k].flipped) == (flipped, sum(bands["n"][i] for i in below))
 
