@@ -32,7 +32,19 @@ class Row(NamedTuple):
     third: tuple[str, ...] = ()
 
 
-CORE = ("projections", "desk", "domain", "market", "overrides", "engine", "trading", "learning", "ports", "jobs")
+CORE = (
+    "projections",
+    "stage",
+    "desk",
+    "domain",
+    "market",
+    "overrides",
+    "engine",
+    "trading",
+    "learning",
+    "ports",
+    "jobs",
+)
 TABLE: dict[str, Row] = {
     "domain": Row(),
     # How numeric kernels are compiled, and where compiled code is kept.
@@ -45,7 +57,8 @@ TABLE: dict[str, Row] = {
     "ports": Row(("domain", "market.bars", "overrides.record")),
     # The fold from strand to rows, the workbench of a job, and the jobs: the loop on one page.
     "projections": Row(("domain", "trading", "ports")),
-    "desk": Row(("domain", "trading", "learning", "overrides", "ports", "projections")),
+    "stage": Row(("domain", "trading", "ports")),
+    "desk": Row(("domain", "trading", "learning", "overrides", "ports", "projections", "stage")),
     "jobs": Row(("domain", "market", "trading", "learning", "overrides", "ports", "desk")),
     "adapters": Row(
         ("domain", "market.bars", "overrides.record", "learning.lattice", "ports", "kernels"),

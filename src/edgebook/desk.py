@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypedDict
 
-from edgebook.domain.book import ZERO, Account, Decision, Order, PmMemory, Position, RegimeSnapshot, Shadow
+from edgebook.domain.book import ZERO, Account, Decision, Order, PmMemory, Position, RegimeSnapshot
 from edgebook.domain.errors import EdgebookError, PortError
 from edgebook.domain.evidence import (
     ConfigRow,
@@ -20,13 +20,11 @@ from edgebook.domain.evidence import (
     Fact,
     FamilyFit,
     Lesson,
-    Watermark,
     split_family,
 )
 from edgebook.domain.ids import stable_id
 from edgebook.domain.mentions import token_key
 from edgebook.domain.protection import BOOK, CHANNEL, PATTERN, Protection, ProtectionChanged, token_scope
-from edgebook.domain.reading import MarketReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.strands import (
     ConfigChanged,
@@ -45,6 +43,7 @@ from edgebook.learning.lessons import FamilyInput
 from edgebook.overrides.history import ConfigHistory
 from edgebook.ports import Broker, MarketReader, TokenInfo, TokenResolver, UnitOfWork
 from edgebook.projections import project, refold_coefficients, refold_protections
+from edgebook.stage import Stage
 from edgebook.trading.curators import addresses, written
 from edgebook.trading.exposure import Exposure, OpenTrades, exposure_of
 from edgebook.trading.intents import intent_of
@@ -53,9 +52,7 @@ from edgebook.trading.protections import OPEN, Guard, guard_of, scopes_of
 from edgebook.trading.risk import BookView, with_fee
 from edgebook.trading.rules import TradingRules
 from edgebook.trading.settle import restless
-from edgebook.trading.shadows import alone, concerns
 from edgebook.trading.skew import Lot, lots_of
-from edgebook.trading.terms import terms_said
 from edgebook.trading.tick import awake
 
 AGGREGATED = frozenset({"position_closed", "uptrend_episode_summary", "shadows_closed"})
@@ -120,7 +117,7 @@ class Desk:
         self.resolver = resolver
         self.uow, self.market, self.broker, self.tokens = uow, market, broker, tokens
         self.rules, self.learning = rules, learning
-        self.shadow_rules = alone(rules)
+        self.stage = Stage(uow, market, rules)
         self._off = tuple(neutral)
         self.listener: Callable[[Strand], None] = _ignore
         self.catching_up = False
@@ -130,8 +127,6 @@ class Desk:
         self.orders: dict[str, Order] = {}
         self.attention: dict[str, set[str]] = {}
         self._watched: dict[tuple[str, str], dict[str, None]] = {}
-        self._shadowed: dict[tuple[str, str], set[str]] = {}
-        self._windows_told = True
         self._holding: dict[str, None] = {}
         self._trading: set[str] = set()
         self._dormant: set[str] = set()
@@ -146,8 +141,6 @@ class Desk:
         self._lots: tuple[Lot, ...] = ()
         refold_protections(uow)
         refold_coefficients(uow)
-        if uow.watermarks.get("shadows") is None:  # a new book, or one from before shadows: its windows are history
-            uow.watermarks.put(Watermark("shadows", uow.log.head[0], 0))
         self.reset()
 
     def reset(self) -> None:
@@ -158,16 +151,14 @@ class Desk:
         self._unreviewed = {BOOK, *(row.scope for row in rows)}
         self.history = ConfigHistory.from_versions(versions, neutral_channels=self._neutral())
         self.orders = {o.client_id: o for o in self.uow.orders.values() if o.status == "planned"}
-        for index in (self.attention, self._watched, self._shadowed, self._holding, self._trading, self._dormant):
+        for index in (self.attention, self._watched, self._holding, self._trading, self._dormant):
             index.clear()
         self.trades.clear()
         for trade in self.uow.trades.values():
             self.trades.closed(trade)
         for position in self.uow.positions.values():
             self._notice(position)
-        for shadow in self.uow.shadows.values():
-            self._shadowed.setdefault((shadow.symbol, shadow.timeframe), set()).add(shadow.position_id)
-        self._windows_told = True
+        self.stage.reset()
         self._addresses = addresses(self.uow.curators.values())
         self._view_at = -1
 
@@ -189,7 +180,7 @@ class Desk:
                 self._follow(strand)
             if strand.kind == "curator_registered":
                 self._addresses = addresses(self.uow.curators.values())
-            self._windows_told |= strand.kind == "uptrend_buy_window"
+            self.stage.hear(strand)
             if strand.kind in AGGREGATED:
                 self._stirred.add("pattern_scope_aggregator")
             self._mind(strand)
@@ -287,7 +278,7 @@ class Desk:
         memory = self.uow.memory.get(ident)
         if self.position(ident).status != "archived":
             return
-        self.dispel(self.uow.shadows.values(ident + "|"))
+        self.stage.drop_of(ident)
         if memory is not None and memory.episodes:
             self.uow.memory.put(PmMemory(ident, memory.last_bar_ts, memory.last_bar_index))
 
@@ -303,46 +294,6 @@ class Desk:
                 position, memory = self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
                 if (restless_ids and ident in restless_ids) or awake(position, memory, bits, now, self.rules):
                     yield position, memory
-
-    # -- shadows
-
-    def fresh_windows(self) -> list[Strand]:
-        """Windows told since the last time, in order; the watermark ``shadows`` moves past them."""
-        if not self._windows_told:
-            return []
-        self._windows_told = False
-        found = list(self.uow.log.read(self.watermark("shadows"), ["uptrend_buy_window"]))
-        if found:
-            self.uow.watermarks.put(Watermark("shadows", found[-1].seq, found[-1].ts_event))
-        return found
-
-    def cast(self, shadow: Shadow) -> None:
-        """Keep a shadow as it stands."""
-        self.uow.shadows.put(shadow)
-        self._shadowed.setdefault((shadow.symbol, shadow.timeframe), set()).add(shadow.position_id)
-
-    def shadowed(self, timeframe: str, now: int) -> Iterator[tuple[MarketReading, list[Shadow]]]:
-        """Positions with shadows whose bar at ``now`` may mean something to them: that bar, and the shadows."""
-        due = dict(self.market.due(timeframe, now))
-        if self.shadows_restless:
-            due = {symbol: due.get(symbol, 0) for symbol, tf in sorted(self._shadowed) if tf == timeframe}
-        for symbol, events in due.items():
-            idents = self._shadowed.get((symbol, timeframe))
-            reading = self.market.reading(symbol, timeframe, now) if idents else None
-            if reading is not None and (self.shadows_restless or concerns(reading, events)):
-                for ident in sorted(idents or ()):
-                    yield reading, list(self.uow.shadows.values(ident + "|"))
-
-    @property
-    def shadows_restless(self) -> bool:
-        """Whether a shadow must be led over every bar: a stop of its own may end it on any."""
-        return bool(terms_said(self.shadow_rules.pm))
-
-    def dispel(self, shadows: Iterable[Shadow]) -> None:
-        """Forget shadows whose end is known, or will not be."""
-        for shadow in shadows:
-            self.uow.shadows.delete(shadow.key)
-            self._shadowed.get((shadow.symbol, shadow.timeframe), set()).discard(shadow.position_id)
 
     def open_orders(self) -> list[Order]:
         """Open orders in the order they were planned."""

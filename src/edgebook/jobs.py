@@ -204,7 +204,7 @@ def follow_shadows(desk: Desk, timeframe: str, now: int) -> Counts:
     """Lead every shadow of ``timeframe`` over the bar that has just closed; where its attempt has ended, tell what
     each chance was worth (trading.md 5). Nothing of the book changes."""
     counts = {"read": 0, "applied": 0, "failed": 0}
-    for window in desk.fresh_windows():
+    for window in desk.stage.fresh_windows():
         try:
             shadow = open_shadow(window, desk.position(window.position_id).chain, desk.rules)
         except POISON as error:
@@ -212,14 +212,14 @@ def follow_shadows(desk: Desk, timeframe: str, now: int) -> Counts:
             counts["failed"] += 1
             continue
         if shadow is not None:
-            desk.cast(shadow)
-    for reading, shadows in desk.shadowed(timeframe, now):
+            desk.stage.keep(shadow)
+    for reading, shadows in desk.stage.due(timeframe, now):
         counts["read"] += len(shadows)
         try:
             with desk.uow.attempt():
                 counts["applied"] += _follow(desk, reading, shadows)
         except POISON as error:
-            desk.dispel(shadows)
+            desk.stage.drop(shadows)
             desk.bury(_known(error), content=f"shadows at {now}", stage="follow_shadows", now=now)
             counts["failed"] += 1
     return counts
@@ -228,19 +228,19 @@ def follow_shadows(desk: Desk, timeframe: str, now: int) -> Counts:
 def _follow(desk: Desk, reading: MarketReading, shadows: Sequence[Shadow]) -> int:
     """One bar of one position's shadows; how many outcomes it gave. What happened in a gap is not guessed."""
     if reading.gap_bars > desk.rules.episodes.void_gap_bars:
-        desk.dispel(shadows)
+        desk.stage.drop(shadows)
         return 0
 
-    led = follow(shadows, reading, desk.shadow_rules)
+    led = follow(shadows, reading, desk.stage.rules)
 
     if reading.state != "S0":
         for shadow in led:
-            desk.cast(shadow)
+            desk.stage.keep(shadow)
         return 0
     begin = min(shadow.twin.entry_ts for shadow in led) - ENTRY_MARGIN_BARS * micros(reading.timeframe)
     path = desk.market.path(reading.symbol, reading.timeframe, begin, reading.ts)
     closed = close_shadows(led, reading, path, desk.rules)
-    desk.dispel(shadows)
+    desk.stage.drop(shadows)
     desk.record([closed] if closed else [])
     return len(led)
 

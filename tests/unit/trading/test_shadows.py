@@ -24,6 +24,7 @@ from edgebook.jobs import decision_maker, follow_shadows, ingest_signal, pm_core
 from edgebook.learning.config import LearningConfig
 from edgebook.overrides.history import ConfigHistory
 from edgebook.overrides.record import Override, dump_documents
+from edgebook.stage import Stage
 from edgebook.trading.position import position_id
 from edgebook.trading.protections import Guard
 from edgebook.trading.rules import PmRules, ShadowRules, TradingRules
@@ -710,7 +711,7 @@ def test_a_window_delivered_late_ends_the_same(monkeypatch):
         book.bar("on", 100.0, "buy")
         with monkeypatch.context() as patch:
             if late:
-                patch.setattr(Desk, "fresh_windows", lambda desk: [])
+                patch.setattr(Stage, "fresh_windows", lambda stage: [])
             book.bar("same", 105.0)
             book.bar("same", 106.0)
             assert len(book.shadows) == (0 if late else 1)
