@@ -26,6 +26,7 @@ from edgebook.domain.strands import ShadowsClosed, Strand
 from edgebook.jobs import decision_maker, follow_shadows, ingest_signal, pm_core_tick, run_aggregator, settle_orders
 from edgebook.learning.config import LearningConfig
 from edgebook.runtime.replay import rebuild
+from edgebook.stage import Stage
 from edgebook.trading.position import gross, is_dust, unrealised, usd
 from edgebook.trading.rules import PmRules, ShadowRules, TradingRules
 
@@ -235,17 +236,17 @@ def test_shadows_change_no_other_strand(script):
 def test_bars_that_mean_nothing_to_a_shadow_may_be_left_out(script):
     """Led over every bar there is, each ends the same, and stands the same on the way."""
 
-    def every(desk: Desk, timeframe: str, now: int) -> Iterator[tuple[MarketReading, list[Shadow]]]:
+    def every(stage: Stage, timeframe: str, now: int) -> Iterator[tuple[MarketReading, list[Shadow]]]:
         for symbol in SYMBOLS:
-            reading = desk.market.reading(symbol, timeframe, now)
+            reading = stage._market.reading(symbol, timeframe, now)
             found: dict[str, list[Shadow]] = {}
-            for shadow in desk.uow.shadows.values():
+            for shadow in stage._uow.shadows.values():
                 if shadow.symbol == symbol:
                     found.setdefault(shadow.position_id, []).append(shadow)
             for shadows in found.values() if reading is not None else ():
                 yield reading, shadows
 
-    with walked(script) as few, mock.patch.object(Desk, "shadowed", every), walked(script) as all_of_them:
+    with walked(script) as few, mock.patch.object(Stage, "due", every), walked(script) as all_of_them:
         assert all_of_them.log == few.log
         twins = [[s.twin for s in walk.uow.shadows.values()] for walk in (few, all_of_them)]
         assert twins[0] == twins[1]
