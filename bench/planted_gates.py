@@ -11,7 +11,7 @@ Worlds: ``split`` (true place looser by one cap in Good, tighter in Dip) and ``d
 and method: seeds whose gates are on the right side in both regimes, on the wrong side beyond one step in any, and the
 mean change of R per opportunity on fresh data, with a 90 % interval over seeds.
 
-Run: ``python bench/planted_gates.py [--lever ts_min] [--method marginal] [--seeds 20] [--days 80] [--json]``
+Run: ``python bench/planted_gates.py [--lever ts_min] [--method marginal] [--seeds 20] [--days N] [--json]``
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ SYMBOLS = tuple(f"P{i:02d}USDT" for i in range(24))
 REGIMES = ("Good", "Dip")
 #: The gates that are planted, and the state their chances are in.
 STATE = {"ts_min": "S1", "halo": "S1", "dx_min": "S3"}
+#: Days that hold about five thousand chances: an attempt up to S3 takes longer.
+DAYS = {"ts_min": 80, "halo": 80, "dx_min": 100}
 #: Rise of a chance that succeeds and fall of one that fails, fractions of its price; share that must succeed.
 RISE, FALL, EVEN = 0.025, 0.02, 0.343
 _CALM: dict[str, Any] = {
@@ -344,7 +346,7 @@ def main() -> None:
     parser.add_argument("--method", choices=["marginal", "votes", "all"], default="all")
     parser.add_argument("--world", choices=["split", "default", "all"], default="all")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--days", type=int, default=80)
+    parser.add_argument("--days", type=int, default=None, help="Days of learning; about 5,000 chances by default.")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     found = []
@@ -356,7 +358,10 @@ def main() -> None:
                 began = time.perf_counter()
                 learning = replace(LearningConfig(), tuning_method=method)
                 with ProcessPoolExecutor() as pool:
-                    jobs = [pool.submit(judge, world, seed, given.days, learning) for seed in range(1, given.seeds + 1)]
+                    jobs = [
+                        pool.submit(judge, world, seed, given.days or DAYS[lever], learning)
+                        for seed in range(1, given.seeds + 1)
+                    ]
                     rows = [job.result() for job in jobs]
                 told = {"name": "planted_gates", "lever": lever, "world": name, "method": method, **summary(rows),
                         "wall_s": round(time.perf_counter() - began, 1)}  # fmt: skip

@@ -163,7 +163,7 @@ def open_positions_view(uow: UnitOfWork) -> list[dict[str, Json]]:
             "symbol": p.symbol,
             "timeframe": p.timeframe,
             "status": p.status,
-            "quantity": str(p.ledger.quantity),
+            "quantity": f"{p.ledger.quantity:f}",
             "cost_usd": str(p.ledger.cost),
             "opened_at": when(p.entry_ts),
             "stale_mark": p.id in stale,

@@ -751,3 +751,48 @@ def test_shadows_are_on_at_costs_by_venue():
     rules = TradingRules().shadows
     assert rules.enabled
     assert (rules.costs("exchange"), rules.costs("base")) == ((D(10), D(5)), (D(30), D(50)))
+
+
+# ------------------------------------------------------------------ what a review found
+
+
+def test_a_book_from_before_shadows_does_not_follow_attempts_long_over():
+    """An upgraded database has windows in its log and no mark of shadows: its old windows are history."""
+    book = Book(shadows=ShadowRules(enabled=False))
+    attempt(book)
+    attempt(book)
+    assert book.uow.log.counts()["uptrend_buy_window"] > 1
+    book.rules = replace(book.rules, shadows=ShadowRules())
+    book.uow.watermarks.delete("shadows")
+    book.desk = book.start()
+    book.bar("on", 105.0)
+    assert list(book.uow.shadows.values()) == []
+    assert book.uow.log.counts().get("shadows_closed", 0) == 0
+
+
+def test_the_stops_of_a_trade_are_those_of_its_shadow(w):
+    """With a disaster stop on, the shadow of a bought window leaves where the trade does, on a bar without events."""
+    world = made(w, rules=replace(RULES, pm=PmRules(disaster_stop_atr=2.0)))
+    world.bar("S1", 100.0, ts_score=0.7)
+    for price in (97.5, 96.5, 120.0):
+        world.bar("S1", price)
+    world.over("S1", 119.0)
+    world.bar("S0", 119.0)
+    summary, _ = trade(world)
+    (one,) = outcomes(world)
+    assert summary.rr < 0
+    assert one.rr == pytest.approx(summary.rr, rel=1e-3)
+
+
+def test_one_window_that_cannot_be_followed_keeps_no_other_back(monkeypatch):
+    """It goes to the dead letters once; the job does not fail on every bar."""
+    book = Book()
+    book.bar("on", 100.0, "buy")
+
+    def broken(*given):
+        raise ArithmeticError("no number")
+
+    monkeypatch.setattr("edgebook.jobs.open_shadow", broken)
+    book.bar("same", 105.0)
+    book.bar("same", 105.0)
+    assert [letter.stage for letter in book.uow.dead_letters.values()] == ["follow_shadows"]
