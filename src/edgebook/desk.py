@@ -158,6 +158,8 @@ class Desk:
             self.trades.closed(trade)
         for position in self.uow.positions.values():
             self._notice(position)
+            if position.attempt_id or position.trade_id:
+                self.attention[position.timeframe].add(position.id)
         self.stage.reset()
         self._addresses = addresses(self.uow.curators.values())
         self._view_at = -1
@@ -294,6 +296,11 @@ class Desk:
                 position, memory = self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
                 if (restless_ids and ident in restless_ids) or awake(position, memory, bits, now, self.rules):
                     yield position, memory
+
+    def looked_at(self, position: Position) -> None:
+        """A position that was only to be looked at once, because nobody knows what it has missed, has been."""
+        if not restless(self.position(position.id)):
+            self.attention[position.timeframe].discard(position.id)
 
     def open_orders(self) -> list[Order]:
         """Open orders in the order they were planned."""

@@ -330,7 +330,10 @@ class TradeCounterfactual:
 
 @dataclass(frozen=True, slots=True)
 class StageTransition:
-    """The engine changed state on a position's series (audit; learning.md 1)."""
+    """The engine changed state on a position's series (audit; learning.md 1).
+
+    ``from_state`` is "" where the bar of the change was not walked, so that only its result is known.
+    """
 
     kind: ClassVar[str] = "uptrend_stage_transition"
     from_state: str
@@ -341,7 +344,10 @@ class StageTransition:
 
 @dataclass(frozen=True, slots=True)
 class WindowSample:
-    """One bar inside a window: the scores and each gate's margin ``u`` (positive passed; in severity caps)."""
+    """One bar inside a window: the scores and each gate's margin ``u`` (positive passed; in severity caps).
+
+    ``moved`` holds the thresholds in force on the bar that differ from their base.
+    """
 
     ts: int
     flag_on: bool
@@ -350,6 +356,7 @@ class WindowSample:
     margins: Mapping[str, float | None]
     blocked_by: tuple[str, ...]
     flag_base: bool = False
+    moved: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

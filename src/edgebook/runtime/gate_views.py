@@ -80,7 +80,9 @@ def _key(episode_type: str, seen: _Seen, history: ConfigHistory, at: int, config
         "action_category": pattern.category,
         "outcomes": dict(root["outcomes"]) if root else {},
         "slices": len(blocks),
-        "levers": [lever_view(name, bands_of(root, name), config) for name in GATE_LEVERS[episode_type]],
+        "levers": [
+            lever_view(name, bands_of(root, name), config, _place(name, seen)) for name in GATE_LEVERS[episode_type]
+        ],
         "shifts": [
             {"scope": dict(items), "lever": name, "shift": shift, "target": LEVERS[name].base + shift}
             for items, levers in shifts.items()
@@ -90,20 +92,29 @@ def _key(episode_type: str, seen: _Seen, history: ConfigHistory, at: int, config
     }
 
 
+def _place(name: str, seen: _Seen) -> int:
+    """Bands from its base at which a gate of the key is judged: where it stands, once older evidence is set aside."""
+    stood = seen.before.get((), {}).get(name) if name in seen.anew else None
+    row = LEVERS[name]
+    return round(stood[0] * row.polarity / (BAND_CAPS * row.cap)) if stood else 0
+
+
 def bands_of(block: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
     """The margin bands of one gate in ``stats['tuning'][type]``; empty ones where nothing was seen."""
     found: Mapping[str, Any] = block["levers"].get(name, {}).get("marginal", NO_BANDS) if block else NO_BANDS
     return found
 
 
-def lever_view(name: str, marginal: Mapping[str, Any], config: LearningConfig = DEFAULT) -> dict[str, Json]:
+def lever_view(
+    name: str, marginal: Mapping[str, Any], config: LearningConfig = DEFAULT, place: int = 0
+) -> dict[str, Json]:
     """One gate: its bands, and what the estimate would do.
 
     >>> found = lever_view("ts_min", bands_of(None, "ts_min"))
     >>> found["move"], found["why_not"]
     (None, 'no chances near it')
     """
-    row, move = LEVERS[name], best_move(marginal, config)
+    row, move = LEVERS[name], best_move(marginal, config, place=place)
     target = None
     if move is not None:
         target = min(row.hi, max(row.lo, row.base + row.polarity * move.bands * BAND_CAPS * row.cap))
@@ -116,7 +127,7 @@ def lever_view(name: str, marginal: Mapping[str, Any], config: LearningConfig = 
         "move": move.bands if move else None,
         "gain_r": move.gain if move else None,
         "target": target,
-        "why_not": "" if move else why_not(moves(marginal, config), config),
+        "why_not": "" if move else why_not(moves(marginal, config, place), config),
     }
 
 

@@ -110,10 +110,13 @@ def run_live(
     while running and (until is None or system.clock < until):
         now = venue.moment(system.clock)
         late = venue.poll(system, now)
+        now = venue.moment(system.clock)  # the answers may have taken their time
         if venue.monotonic() - settled >= SETTLE_SECONDS and venue.heard(system):
             system.settle(now)
             settled = venue.monotonic()
-        if _catch_up(system, late, now) + _walk(system, timetable, now if until is None else min(now, until), now):
+        if _catch_up(system, late, now):
+            system.settle(now)
+        if _walk(system, timetable, now if until is None else min(now, until), now) or late:
             system.settle(now)
             settled = venue.monotonic()
         _deliver(system, inbox)
@@ -125,7 +128,9 @@ def run_live(
 
 def _catch_up(system: System, late: Sequence[int], now: int) -> int:
     """Walk moments gone by whose bars have come late; how many there were."""
-    for moment in late:
+    for count, moment in enumerate(late):
+        if count:
+            system.settle(now)  # an order of one bar must not stand in the way of what the next one asks for
         system.desk.catching_up = _old(system, moment, now)
         system.take_up(moment)
     return len(late)
@@ -135,6 +140,8 @@ def _walk(system: System, timetable: Timetable, until: int, now: int) -> int:
     """Walk moments up to ``until`` for a beat; how many."""
     before, beat = system.moments_done, time.monotonic() + PACE_SECONDS
     for moment in system.moments(until):
+        if system.moments_done > before:
+            system.settle(now)
         system.desk.catching_up = _old(system, moment, now)
         system.settle_on_paper()
         for slot, job in timetable.until(moment - 1):

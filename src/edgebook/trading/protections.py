@@ -196,7 +196,7 @@ def _daily_loss(row: Protection, rules: ProtectionRules, now: int, nav_usd: Deci
     lasts = block is not None and now < block.until
     if start <= 0 or (nav_usd > start * (1 - rules.daily_loss) and not lasts):
         return None
-    midnight = (now // DAY + 1) * DAY
+    midnight = (max(now // DAY, row.nav.day) + 1) * DAY  # a bar of yesterday that came late ends nothing today
     detail = f"{_share(nav_usd, start)} below the day's start"
     return ProtectionChanged("daily_loss", BOOK, True, midnight, detail, nav_usd, start)
 

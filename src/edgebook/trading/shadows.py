@@ -18,7 +18,7 @@ from decimal import ROUND_DOWN, Decimal
 
 from edgebook.domain.book import Position, Shadow
 from edgebook.domain.ids import stable_id
-from edgebook.domain.levers import GATE_LEVERS
+from edgebook.domain.levers import GATE_LEVERS, LEVERS
 from edgebook.domain.reading import DIP, EMERGENCY, MOVE, RETEST, TRIM, WINDOW, MarketReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.shadow import ShadowOutcome, ShadowsClosed
@@ -44,6 +44,7 @@ _CONTROLS = PlanControls({})
 _HISTORY = ConfigHistory()
 _BPS = Decimal(10_000)
 _ENDLESS = 1e18
+_BASE = {name: LEVERS[name].base for names in GATE_LEVERS.values() for name in names}
 
 
 def deciding_sample(window: BuyWindow) -> WindowSample | None:
@@ -76,7 +77,8 @@ def _shortfall(sample: WindowSample, episode_type: str) -> float | None:
 
 
 def open_shadow(strand: Strand, chain: str, rules: TradingRules) -> Shadow | None:
-    """The shadow of a closed window (an ``uptrend_buy_window`` strand); None where it says nothing about any gate.
+    """The shadow of a closed window (an ``uptrend_buy_window`` strand); None where it says nothing about any gate, or
+    the beginning of its attempt was not seen: then no place of a gate would have made it a buy.
 
     Args:
         chain: of the position; the costs follow from it.
@@ -85,7 +87,7 @@ def open_shadow(strand: Strand, chain: str, rules: TradingRules) -> Shadow | Non
     window = strand.payload
     assert isinstance(window, BuyWindow)
     sample = deciding_sample(window)
-    if sample is None:
+    if sample is None or "no_attempt" in window.blocked_by:
         return None
     rule, kind, state = _ENTRY[window.episode_type]
     a_base, e_base = (float(sample.values.get(name) or 0.0) for name in ("a_base", "e_base"))
@@ -101,7 +103,7 @@ def open_shadow(strand: Strand, chain: str, rules: TradingRules) -> Shadow | Non
         flag_on=sample.flag_on,
         blocked_by=window.blocked_by,
         scope=strand.scope,
-        thresholds=window.thresholds_effective,
+        thresholds={**_BASE, **sample.moved},
         margins=_margins(sample, window.episode_type),
         a_base=a_base,
         e_base=e_base,
@@ -182,7 +184,7 @@ def _follow(shadow: Shadow, reading: MarketReading, report: GateReport, rules: T
     )
     if isinstance(planned, PlannedAction):
         twin = _book(twin, _deed_of(planned, reading), reading.ts, rules)
-    return shadow if twin is shadow.twin else replace(shadow, twin=twin, seen_ts=reading.ts)
+    return replace(shadow, twin=twin, seen_ts=reading.ts)
 
 
 def alone(rules: TradingRules) -> TradingRules:
@@ -320,21 +322,29 @@ def close_shadows(
 def _values(shadow: Shadow, ended: Sequence[Shadow], worth: Mapping[str, float]) -> dict[str, float]:
     """Per lever, rr of taking the chance less that of the one that would have been taken instead (0 if none).
 
-    An attempt has one S1 entry, the first chance that passes. So had the gate kept this one out, the first later one of
-    a larger margin would have been it. Where an earlier one has at least its margin, no place of the gate makes this
-    one the entry: it says nothing about that gate. A retest stands alone.
+    An attempt has one S1 entry, the first chance that passes; an S3 one retest per arming, which lasts until a trim. So
+    had the gate kept this one out, the first later one of a larger margin would have been it. Where an earlier one
+    has at least its margin, no place of the gate makes this one the entry: it says nothing about that gate.
     """
     own = worth[shadow.window_id]
-    if shadow.episode_type != "s1_entry":
-        return dict.fromkeys(shadow.margins, own)
-    entries = [other for other in ended if other.episode_type == "s1_entry"]
-    place = next(i for i, other in enumerate(entries) if other.window_id == shadow.window_id)
+    alike = [other for other in ended if other.episode_type == shadow.episode_type]
+    place = next(i for i, other in enumerate(alike) if other.window_id == shadow.window_id)
+    before = [other for other in alike[:place] if _bars_out(other, shadow)]
+    after = [other for other in alike[place + 1 :] if _bars_out(shadow, other)]
     found = {}
     for name, u in shadow.margins.items():
-        if _first_beyond(entries[:place], name, u, or_at=True) is None:
-            instead = _first_beyond(entries[place + 1 :], name, u)
+        if _first_beyond(before, name, u, or_at=True) is None:
+            instead = _first_beyond(after, name, u)
             found[name] = own - (worth[instead.window_id] if instead else 0.0)
     return found
+
+
+def _bars_out(first: Shadow, later: Shadow) -> bool:
+    """Whether taking the first chance leaves no room for a later one: always in S1, in S3 until its first trim."""
+    if first.episode_type == "s1_entry":
+        return True
+    trims = (action.ts for action in first.twin.actions if action.decision_type == "trim")
+    return not any(ts < later.twin.entry_ts for ts in trims)
 
 
 def _first_beyond(chances: Iterable[Shadow], name: str, margin: float, *, or_at: bool = False) -> Shadow | None:

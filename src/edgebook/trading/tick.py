@@ -129,7 +129,7 @@ def tick(t: TickInput) -> TickResult:
     )
     envelope = _envelope(t, dict(items), controls.config_version, arms.text)
     strands: list[Strand] = []
-    if reading.transition:
+    if reading.transition or _missed_the_end(position, reading):
         strands.append(_transition(t, envelope))
         position = evolve(position, strands[0])
     situation = Situation(
@@ -167,6 +167,11 @@ def gates_of(controls: PlanControls) -> Gates:
     return Gates(**controls.signal_thresholds) if controls.nudges else BASE_GATES
 
 
+def _missed_the_end(position: Position, reading: MarketReading) -> bool:
+    """Whether the attempt that the position believes in is over, by a bar that nobody walked."""
+    return reading.state == "S0" and bool(position.attempt_id)
+
+
 def _new_attempt(position: Position, reading: MarketReading) -> str:
     return attempt_id(position.id, reading.ts) if reading.transition == "S0->S1" else ""
 
@@ -191,12 +196,13 @@ def _envelope(t: TickInput, scope: dict[str, str | int], version: int, arm: str)
 def _transition(t: TickInput, envelope: Envelope) -> Strand:
     reading, position = t.reading, t.position
     payload = StageTransition(
-        from_state=reading.prev_state,
+        from_state=reading.prev_state if reading.transition else "",
         to_state=reading.state,
         price=reading.price,
         attempt_id=_new_attempt(position, reading) or position.attempt_id,
     )
-    return envelope.strand(payload, position.id, reading.ts, tags=(payload.kind, reading.transition))
+    change = reading.transition or f"?->{reading.state}"
+    return envelope.strand(payload, position.id, reading.ts, tags=(payload.kind, change))
 
 
 def _action(t: TickInput, s: Situation, plan: PlannedAction, window_id: str, envelope: Envelope) -> Strand:

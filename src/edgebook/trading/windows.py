@@ -13,7 +13,7 @@ from edgebook.domain.pattern import EPISODE_PATTERN
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.strands import BuyWindow, LeverEvidence, WindowSample
 from edgebook.domain.values import replace
-from edgebook.engine.gates import BASE_GATES, Check, GateReport
+from edgebook.engine.gates import BASE_GATES, Check, GateReport, Gates
 from edgebook.trading.rules import EpisodeRules
 
 KNOTS = (0.25, 0.5, 0.75, 1.0)
@@ -116,7 +116,15 @@ def sample_of(
         flag, base = report.flags.buy_flag, report.flags_base.buy_flag
     values["a_base"], values["e_base"], values["atr"] = a_base, e_base, _known(reading.atr)
     margins = margins_of(episode_type, reading, report)
-    return WindowSample(reading.ts, flag, reading.price, values, margins, report.blocked_by, base)
+    moved = _moved(report.gates, episode_type)
+    return WindowSample(reading.ts, flag, reading.price, values, margins, report.blocked_by, base, moved)
+
+
+def _moved(gates: Gates, episode_type: str) -> dict[str, float]:
+    """Gates of the episode that are not at their base."""
+    if gates is BASE_GATES:
+        return {}
+    return {n: value for n in GATE_LEVERS[episode_type] if (value := getattr(gates, n)) != getattr(BASE_GATES, n)}
 
 
 def _known(value: float) -> float | None:
@@ -128,14 +136,15 @@ def _larger(a: float, b: float) -> float | None:
 
 
 def keep_samples(samples: Sequence[WindowSample], limit: int, entry_ts: int = 0) -> tuple[WindowSample, ...]:
-    """At most ``limit`` samples in order of time: first, last and entry bar, per gate the one that decides it, then
-    those that cross a severity knot (|u| = .25, .5, .75, 1), then the earliest others.
+    """At most ``limit`` samples in order of time: first, last and entry bar, the first the gates let pass, per gate the
+    one that decides it, then those that cross a severity knot (|u| = .25, .5, .75, 1), then the earliest others.
 
     Pruning one bar at a time keeps what pruning at the end would: the deciding sample of a gate stays the deciding one.
     """
     if len(samples) <= limit:
         return tuple(samples)
     wanted = [0, len(samples) - 1, *(i for i, s in enumerate(samples) if entry_ts and s.ts == entry_ts)]
+    wanted += [i for i, s in enumerate(samples) if s.flag_on][:1]
     for name in sorted(samples[0].margins):
         best = _deciding(samples, name)
         wanted += [] if best < 0 else [best]

@@ -336,3 +336,16 @@ def test_one_number_says_how_far_any_broker_goes():
     assert near.ladder == (100.0, 200.0, 200.0)
     assert paper_broker(near, {}, trading_rules(near, ["1h"])).costs.max_slippage_bps == 200.0
     assert paper_broker(Settings(), {}, trading_rules(Settings(), ["1h"])).costs.max_slippage_bps == 600.0
+
+
+def test_neutral_channels_are_a_set():
+    """In any order and however often: the same book."""
+    one, two = (Settings(neutral_channels=text) for text in ("strength,dm,dm", "dm,strength"))
+    assert one.neutral_channels == ("dm", "strength")
+    assert one.book_hash == two.book_hash != Settings().book_hash
+
+
+def test_marginal_gates_need_shadows():
+    with pytest.raises(ValueError, match="set tuning_method to votes"):
+        Settings(shadows=False)
+    assert Settings(shadows=False, tuning_method="votes").shadows is False

@@ -692,3 +692,34 @@ def test_a_negative_reserve_is_refused():
     """Else more could be spent than there is."""
     with pytest.raises(EdgebookError):
         RiskRules(cash_reserve=D("-0.5"))
+
+
+def test_an_attempt_that_ended_while_nobody_looked_is_ended_at_the_first_bar_after_a_start():
+    """The bar of S1->S0 is never walked (the process was down, or the symbol late), and the S0 bars after it mean
+    nothing by themselves: the tokens are sold on the first one all the same, and the trade is judged."""
+    book = bought()
+    book.settle()
+    assert book.position().holding
+    book.uow.commit()
+    book.market.bar("AUSDT", "back", 97.0, "plain")
+    book.market.pass_hour()
+    book.crash()
+    book.bar()
+    assert [(order.side, order.rule) for order in book.orders] == [("sell", 1)]
+    (moved,) = [s for s in book.told("uptrend_stage_transition") if s.payload.to_state == "S0"]
+    assert (moved.payload.from_state, moved.tags[1]) == ("", "?->S0")
+    book.settle()
+    assert len(book.told("position_closed")) == 1
+    assert (book.position().attempt_id, book.position().trade_id) == ("", "")
+
+
+def test_a_position_that_has_been_looked_at_after_a_start_is_let_alone():
+    """One look, then it is asked again only when a bar means something to it."""
+    book = bought()
+    book.settle()
+    book.uow.commit()
+    book.crash()
+    (ident,) = book.desk.attention["1h"]
+    assert ident == book.position().id
+    book.bar()
+    assert book.desk.attention["1h"] == set()

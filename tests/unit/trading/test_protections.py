@@ -117,6 +117,16 @@ def test_the_daily_loss_stop_is_measured_from_the_days_start_and_lasts_until_mid
     assert book.row().nav == NavMarks(20_001, D(90000), D(100000), MIDNIGHT + DAY)
 
 
+def test_a_bar_of_yesterday_that_comes_late_does_not_lift_todays_stop():
+    """The market gave a bar of 23:45 an hour after midnight: the stop of today holds until tonight."""
+    book = Book(ProtectionRules(daily_loss=D("0.05")))
+    book.at(MIDNIGHT, "100000")
+    book.at(MIDNIGHT + HOUR, "94000")
+    book.at(MIDNIGHT - HOUR // 4, "94000")
+    assert book.at(MIDNIGHT + 2 * HOUR, "96000") == []
+    assert book.guard().against(S1_KEY) == ("protection.daily_loss",)
+
+
 def test_a_day_that_starts_with_a_loss_stops_again():
     """The next day is measured from its own start: lifted at midnight, on again after five more per cent."""
     book = Book(ProtectionRules(daily_loss=D("0.05")))

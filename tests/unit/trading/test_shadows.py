@@ -484,23 +484,54 @@ def test_a_gate_that_does_not_speak_of_the_later_chance_does_not_close_it(w):
     assert first.values["sr_boost"] == pytest.approx(first.rr - second.rr)
 
 
-def test_retests_stand_alone(w):
-    """Any number of retests may be bought in one S3: none gives up another."""
+def retests_of(w, *bars):
+    """Chances of one S3; a bar is "on", "short" or "trim"."""
     world = made(w, rules=replace(RULES, shadows=FREE), fee_rate=D(0))
     for state, price in (("S1", 105.0), ("S2", 106.0), ("S3", 107.0)):
         world.bar(state, price)
-    world.dx_buy(97.0)
-    world.bar("S3", 104.0)
-    world.bar("S3", 96.0, ts_score=0.7, dx=0.5)
-    world.bar("S3", 103.0)
-    world.dx_buy(97.5)
-    world.bar("S3", 104.0)
+    for bar in bars:
+        if bar == "trim":
+            world.trim(110.0)
+        elif bar == "on":
+            world.dx_buy(97.0)
+        else:
+            world.bar("S3", 96.0, ts_score=0.7, dx=0.5)
+        world.bar("S3", 104.0)
     world.over("S3", 100.0)
-    retests = [o for o in outcomes(world) if o.episode_type == "s3_retest"]
+    return [o for o in outcomes(world) if o.episode_type == "s3_retest"]
 
-    assert [o.flag_on for o in retests] == [True, False, True]
-    assert all(v == o.rr for o in retests for v in o.values.values())
-    assert all(set(o.values) == set(o.margins) for o in retests)
+
+def test_of_retests_without_a_trim_between_only_the_first_could_be_bought(w):
+    """One per arming: the short one before it would have taken its place, the short one after it never would."""
+    short, bought, late = retests_of(w, "short", "on", "short")
+
+    assert [o.flag_on for o in (short, bought, late)] == [False, True, False]
+    assert short.values["dx_min"] == pytest.approx(short.rr - bought.rr)
+    assert bought.values["dx_min"] == bought.rr
+    assert late.values == {}
+
+
+def test_after_a_trim_a_retest_can_be_bought_again(w):
+    """The trim arms anew: each is worth its own rr."""
+    first, second = retests_of(w, "on", "trim", "on")
+
+    assert first.values["dx_min"] == first.rr
+    assert second.values["dx_min"] == second.rr
+
+
+def test_a_window_of_an_attempt_nobody_saw_begin_has_no_shadow():
+    window = buy_window([sample(1, ts_min=0.4)])
+    unseen = replace(window, payload=replace(window.payload, blocked_by=("no_attempt",)))
+    assert open_shadow(window, "exchange", RULES) is not None
+    assert open_shadow(unseen, "exchange", RULES) is None
+
+
+def test_the_thresholds_of_a_chance_are_those_of_its_own_bar():
+    """The gate moved inside the window: the bar that decided it was held against .70, not against what the window
+    began with."""
+    late = replace(sample(2, "ts_min", ts_min=-0.4), moved={"ts_min": 0.70})
+    shadow = open_shadow(buy_window([sample(1, "halo", "ts_min", ts_min=-1.5), late]), "exchange", RULES)
+    assert (shadow.thresholds["ts_min"], shadow.thresholds["halo"]) == (0.70, 1.0)
 
 
 def test_outcomes_come_in_the_order_of_their_entries_once(w):

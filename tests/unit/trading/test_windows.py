@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgebook.domain.strands import WindowSample
 from edgebook.trading.windows import keep_samples, lever_evidence
 
@@ -47,3 +49,15 @@ def test_robustness_is_the_share_on_the_same_side():
     samples = [sample(0, -0.2), sample(1, 0.5, ()), sample(2, -0.9), sample(3, -0.3)]
     (evidence,) = lever_evidence(samples, "s1_entry", "1h")
     assert (evidence.margin, evidence.confidence) == (-0.2, 0.75)
+
+
+def test_the_first_bar_that_the_gates_let_pass_is_kept():
+    """It is the one a shadow buys on; with four samples too, and pruned bar by bar."""
+    samples = [sample(ts, -0.5) for ts in range(1, 25)]
+    samples[3] = replace(samples[3], flag_on=True, blocked_by=())
+    samples[20] = replace(samples[20], flag_on=True, blocked_by=())
+    assert 4 in [s.ts for s in keep_samples(samples, 4)]
+    step = ()
+    for one in samples:
+        step = keep_samples((*step, one), 4)
+    assert 4 in [s.ts for s in step]
