@@ -126,6 +126,7 @@ class Desk:
         self.history = ConfigHistory()
         self.orders: dict[str, Order] = {}
         self.attention: dict[str, set[str]] = {}
+        self._unsure: dict[str, set[str]] = {}
         self._watched: dict[tuple[str, str], dict[str, None]] = {}
         self._holding: dict[str, None] = {}
         self._trading: set[str] = set()
@@ -151,15 +152,15 @@ class Desk:
         self._unreviewed = {BOOK, *(row.scope for row in rows)}
         self.history = ConfigHistory.from_versions(versions, neutral_channels=self._neutral())
         self.orders = {o.client_id: o for o in self.uow.orders.values() if o.status == "planned"}
-        for index in (self.attention, self._watched, self._holding, self._trading, self._dormant):
+        for index in (self.attention, self._unsure, self._watched, self._holding, self._trading, self._dormant):
             index.clear()
         self.trades.clear()
         for trade in self.uow.trades.values():
             self.trades.closed(trade)
         for position in self.uow.positions.values():
             self._notice(position)
-            if position.attempt_id or position.trade_id:
-                self.attention[position.timeframe].add(position.id)
+            if position.attempt_id:
+                self._unsure.setdefault(position.timeframe, set()).add(position.id)
         self.stage.reset()
         self._addresses = addresses(self.uow.curators.values())
         self._view_at = -1
@@ -287,20 +288,30 @@ class Desk:
     def due(self, timeframe: str, now: int) -> Iterator[tuple[Position, PmMemory]]:
         """Positions of ``timeframe`` whose bar closes at ``now`` and that have something to look at, by symbol."""
         events = dict(self.market.due(timeframe, now))
-        restless_ids = self.attention.get(timeframe)
+        restless_ids = self.attention.get(timeframe, set()) | self._overtaken(timeframe, now)
         if restless_ids:
             symbols = {self.position(ident).symbol for ident in restless_ids}
             events = {symbol: events.get(symbol, 0) for symbol in sorted({*events, *symbols})}
         for symbol, bits in events.items():
             for ident in tuple(self._watched.get((symbol, timeframe), ())):
                 position, memory = self.position(ident), self.uow.memory.get(ident) or PmMemory(ident)
-                if (restless_ids and ident in restless_ids) or awake(position, memory, bits, now, self.rules):
+                if ident in restless_ids or awake(position, memory, bits, now, self.rules):
                     yield position, memory
 
-    def looked_at(self, position: Position) -> None:
-        """A position that was only to be looked at once, because nobody knows what it has missed, has been."""
-        if not restless(self.position(position.id)):
-            self.attention[position.timeframe].discard(position.id)
+    def watchful(self, timeframe: str) -> bool:
+        """Whether some position of ``timeframe`` must be looked at on its next bar, whatever that means."""
+        return bool(self.attention.get(timeframe) or self._unsure.get(timeframe))
+
+    def _overtaken(self, timeframe: str, now: int) -> set[str]:
+        """Positions whose attempt has ended by a bar that nobody walked: asked once, on the first bar after a start."""
+        found = set()
+        for ident in tuple(self._unsure.get(timeframe, ())):
+            reading = self.market.reading(self.position(ident).symbol, timeframe, now)
+            if reading is not None:
+                self._unsure[timeframe].discard(ident)
+                if reading.state == "S0" and not reading.transition:
+                    found.add(ident)
+        return found
 
     def open_orders(self) -> list[Order]:
         """Open orders in the order they were planned."""

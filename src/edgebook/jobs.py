@@ -197,7 +197,6 @@ def _tick_one(desk: Desk, position: Position, memory: PmMemory, reading: MarketR
     if result.close_reason:
         _close(desk, position.id, result.close_reason, now, regime.snapshot_id)
     desk.uow.memory.put(result.memory)
-    desk.looked_at(position)
     return result.order is not None
 
 

@@ -109,7 +109,7 @@ class System:
     def _walk_bars(self, now: int) -> None:
         desk = self.desk
         for timeframe in self.tape.timeframes:
-            if self.tape.due(timeframe, now) or desk.attention.get(timeframe):
+            if self.tape.due(timeframe, now) or desk.watchful(timeframe):
                 self._do("pm_core_tick", now, lambda tf=timeframe: pm_core_tick(desk, tf, now))
             if desk.rules.shadows.enabled and (self.tape.due(timeframe, now) or desk.stage.restless):
                 self._do("follow_shadows", now, lambda tf=timeframe: follow_shadows(desk, tf, now))

@@ -719,7 +719,7 @@ def test_a_position_that_has_been_looked_at_after_a_start_is_let_alone():
     book.settle()
     book.uow.commit()
     book.crash()
-    (ident,) = book.desk.attention["1h"]
-    assert ident == book.position().id
+    assert book.desk.watchful("1h")
     book.bar()
-    assert book.desk.attention["1h"] == set()
+    assert not book.desk.watchful("1h")
+    assert book.bar()["read"] == 0
