@@ -56,8 +56,8 @@ SYMBOLS = tuple(f"P{i:02d}USDT" for i in range(24))
 REGIMES = ("Good", "Dip")
 #: The gates that are planted, and the state their chances are in.
 STATE = {"ts_min": "S1", "halo": "S1", "dx_min": "S3"}
-#: Days that hold about five thousand chances: an attempt up to S3 takes longer.
-DAYS = {"ts_min": 80, "halo": 80, "dx_min": 100}
+#: Days of learning: about five thousand chances; an attempt up to S3 takes longer, and its retests vary more.
+DAYS = {"ts_min": 80, "halo": 80, "dx_min": 120}
 #: Rise of a chance that succeeds and fall of one that fails, fractions of its price; share that must succeed.
 RISE, FALL, EVEN = 0.025, 0.02, 0.343
 _CALM: dict[str, Any] = {
