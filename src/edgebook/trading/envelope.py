@@ -1,10 +1,12 @@
-"""The envelope that all strands of one bar of one position share."""
+"""Envelopes of strands about a position: of one bar, and of what happens between bars."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
+from edgebook.domain.book import Position
 from edgebook.domain.ids import hash_share, stable_id
 from edgebook.domain.scope import PM_SCHEMA, ScopeItems, make_scope
 from edgebook.domain.strands import Payload, ScopeDict, Strand
@@ -58,6 +60,47 @@ class Envelope:
             regime_snapshot_id=self.regime_snapshot_id,
             tags=tags or (payload.kind,),
         )
+
+
+def about(
+    position: Position,
+    payload: Payload,
+    ident: str,
+    ts: int,
+    recorded: int,
+    *,
+    trade_id: str = "",
+    correlation_id: str = "",
+    causation_id: str = "",
+    config_version: int = 0,
+    arm: str = "",
+    scope: ScopeDict = MappingProxyType({}),
+    regime_snapshot_id: str = "",
+    tags: tuple[str, ...] = (),
+) -> Strand:
+    """A strand about a position that belongs to no bar of its own: an order's fate, a close, a status.
+
+    Args:
+        ts, recorded: when it happened, and when it was written down, microseconds UTC.
+    """
+    return Strand(
+        id=ident,
+        payload=payload,
+        ts_event=ts,
+        ts_recorded=recorded,
+        module="pm",
+        symbol=position.symbol,
+        timeframe=position.timeframe,
+        position_id=position.id,
+        trade_id=trade_id,
+        correlation_id=correlation_id,
+        causation_id=causation_id,
+        config_version=config_version,
+        arm=arm,
+        scope=scope,
+        regime_snapshot_id=regime_snapshot_id,
+        tags=tags,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 from edgebook.domain.book import ZERO, Account, Emergency, Ledger, Pending, Planned, Pool, Position, Unsold
 from edgebook.domain.errors import TradingError
@@ -35,6 +36,19 @@ WRITTEN_OFF = "rest_written_off"
 _USD = Decimal("0.000001")
 #: Smallest part of a token the book counts.
 QUANTITY_GRAIN = Decimal("0.000000001")
+
+
+#: What a position remembers of its attempt, before the first bar of one.
+_UNTOUCHED: dict[str, Any] = {
+    "s1_used": False,
+    "armed_s2": False,
+    "armed_s3": False,
+    "first_dip_used": False,
+    "last_trim_ts": 0,
+    "last_trim_level": None,
+    "pool": Pool(),
+    "emergency": Emergency(),
+}
 
 
 def position_id(chain: str, contract: str, timeframe: str, book: str) -> str:
@@ -216,19 +230,7 @@ def _forgetful(position: Position) -> Position:
 
     A block stays: only an S3 that was seen lifts it.
     """
-    return replace(
-        position,
-        attempt_id="",
-        s1_used=False,
-        armed_s2=False,
-        armed_s3=False,
-        first_dip_used=False,
-        last_trim_ts=0,
-        last_trim_level=None,
-        pool=Pool(),
-        emergency=Emergency(),
-        tally=None,
-    )
+    return replace(position, attempt_id="", tally=None, **_UNTOUCHED)
 
 
 def _planned(position: Position, strand: Strand) -> Position:
@@ -407,18 +409,7 @@ def _moved(position: Position, strand: Strand) -> Position:
     if change.to_state == "S0":
         return replace(attempt_ended(seen), attempt_id="", armed_s2=False, armed_s3=False)
     if change.from_state == "S0":
-        return replace(
-            seen,
-            attempt_id=change.attempt_id,
-            s1_used=False,
-            armed_s2=False,
-            armed_s3=False,
-            first_dip_used=False,
-            last_trim_ts=0,
-            last_trim_level=None,
-            pool=Pool(),
-            emergency=Emergency(),
-        )
+        return replace(seen, attempt_id=change.attempt_id, **_UNTOUCHED)
     if change.to_state == "S2":
         return replace(seen, armed_s2=True)
     if change.to_state == "S3":

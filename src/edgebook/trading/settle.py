@@ -15,6 +15,7 @@ from edgebook.domain.ids import stable_id
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.strands import OrderExpired, OrderFilled, OrderRejected, Payload, PositionClosed, Strand
 from edgebook.market.bars import BarSeries
+from edgebook.trading.envelope import about
 from edgebook.trading.outcome import close_trade
 from edgebook.trading.position import QUANTITY_GRAIN, WRITTEN_OFF, evolve, gross
 from edgebook.trading.rules import WRITE_OFF_MOST_USD, TradingRules
@@ -127,15 +128,12 @@ def fill(
     payload = _result(order, execution, at)
     filled = isinstance(payload, OrderFilled)
     trade_id = position.trade_id or (stable_id("trade", order.action_id) if filled else "")
-    strand = Strand(
-        id=stable_id(payload.kind, order.client_id),
-        payload=payload,
-        ts_event=at if filled else now,
-        ts_recorded=now,
-        module="pm",
-        symbol=position.symbol,
-        timeframe=position.timeframe,
-        position_id=position.id,
+    strand = about(
+        position,
+        payload,
+        stable_id(payload.kind, order.client_id),
+        at if filled else now,
+        now,
         trade_id=trade_id,
         correlation_id=correlation_id,
         causation_id=order.action_id,
@@ -298,15 +296,12 @@ def closure(
         summary=close_trade(position, path, rules.outcome),
         actions=position.actions,
     )
-    closed = Strand(
-        id=stable_id("position_closed", position.trade_id),
-        payload=payload,
-        ts_event=now,
-        ts_recorded=now,
-        module="pm",
-        symbol=position.symbol,
-        timeframe=position.timeframe,
-        position_id=position.id,
+    closed = about(
+        position,
+        payload,
+        stable_id("position_closed", position.trade_id),
+        now,
+        now,
         trade_id=position.trade_id,
         correlation_id=decision.signal_id if decision else "",
         causation_id=cause_id or position.actions[-1].strand_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from edgebook.domain.book import Decision, Position
 from edgebook.domain.ids import stable_id
 from edgebook.domain.strands import PositionStatus, Strand
+from edgebook.trading.envelope import about
 
 
 def status_payload(
@@ -46,15 +47,12 @@ def status_of_its_own(
     trade_id: str = "",
 ) -> Strand:
     """The strand of a change that no other strand caused: ``key`` and the position make its id."""
-    return Strand(
-        id=stable_id("position_status", position.id, *key),
-        payload=payload,
-        ts_event=now,
-        ts_recorded=now,
-        module="pm",
-        symbol=position.symbol,
-        timeframe=position.timeframe,
-        position_id=position.id,
+    return about(
+        position,
+        payload,
+        stable_id("position_status", position.id, *key),
+        now,
+        now,
         trade_id=trade_id,
         correlation_id=correlation_id,
         causation_id=causation_id,
@@ -77,15 +75,12 @@ def status_strand(
         cause: the strand it follows from; gives time, packet, config version and the rest of its id.
         decision, pending_id: as in `status_payload`; by default no decision waits any longer.
     """
-    return Strand(
-        id=stable_id("position_status", position.id, cause.id, reason),
-        payload=status_payload(position, status, reason, decision=decision, pending_id=pending_id),
-        ts_event=cause.ts_event,
-        ts_recorded=cause.ts_recorded,
-        module="pm",
-        symbol=position.symbol,
-        timeframe=position.timeframe,
-        position_id=position.id,
+    return about(
+        position,
+        status_payload(position, status, reason, decision=decision, pending_id=pending_id),
+        stable_id("position_status", position.id, cause.id, reason),
+        cause.ts_event,
+        cause.ts_recorded,
         correlation_id=cause.correlation_id,
         causation_id=cause.id,
         config_version=cause.config_version,
