@@ -53,7 +53,7 @@ TABLE: dict[str, Row] = {
     "overrides": Row(("domain",), ("numpy",)),
     "engine": Row(("domain", "market", "kernels"), ("numpy",)),
     "trading": Row(("domain", "market", "engine", "overrides")),
-    "learning": Row(("domain", "overrides.record"), ("numpy", "numba", "scipy")),
+    "learning": Row(("domain", "overrides.record", "kernels"), ("numpy", "scipy")),
     "ports": Row(("domain", "market.bars", "overrides.record")),
     # The fold from strand to rows, the workbench of a job, and the jobs: the loop on one page.
     "projections": Row(("domain", "trading", "ports")),

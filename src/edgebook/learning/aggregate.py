@@ -29,7 +29,7 @@ from edgebook.learning.episodes import (
     summed,
     window_evidence,
 )
-from edgebook.learning.lattice import Slice, canonical, row_keys
+from edgebook.learning.slices import Slice, canonical, row_keys
 from edgebook.learning.margins import add_worth, worth_of
 from edgebook.learning.observe import dm_observation, pm_observations
 

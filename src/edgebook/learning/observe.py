@@ -8,7 +8,7 @@ from edgebook.domain.decay import DAY
 from edgebook.domain.errors import LearningError
 from edgebook.domain.evidence import Observation, family_key
 from edgebook.domain.strands import DecisionLowcap, PositionClosed, Strand, TradeAction, TradeSummary
-from edgebook.learning.lattice import canonical
+from edgebook.learning.slices import canonical
 
 RR_MIN, RR_MAX = -3.0, 10.0
 #: Channels whose holdout arm marks an observation, by module (decisions 46).

@@ -1,4 +1,4 @@
-"""The lattice of scope subsets: which statistics rows a fact belongs to, with hashes computed once per subset."""
+"""Slices: which statistics rows a fact belongs to (every scope subset), with hashes computed once per subset."""
 
 from __future__ import annotations
 
