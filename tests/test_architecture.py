@@ -54,14 +54,14 @@ TABLE: dict[str, Row] = {
     "engine": Row(("domain", "market", "kernels"), ("numpy",)),
     "trading": Row(("domain", "market", "engine", "overrides")),
     "learning": Row(("domain", "overrides.record", "kernels"), ("numpy", "scipy")),
-    "ports": Row(("domain", "market.bars", "overrides.record")),
+    "ports": Row(("domain", "learning.sheet", "market.bars", "overrides.record")),
     # The fold from strand to rows, the workbench of a job, and the jobs: the loop on one page.
     "projections": Row(("domain", "trading", "ports")),
     "stage": Row(("domain", "trading", "ports")),
     "desk": Row(("domain", "trading", "learning", "overrides", "ports", "projections", "stage")),
     "jobs": Row(("domain", "market", "trading", "learning", "overrides", "ports", "desk")),
     "adapters": Row(
-        ("domain", "market.bars", "overrides.record", "learning.lattice", "ports", "kernels"),
+        ("domain", "market.bars", "overrides.record", "learning.lattice", "learning.sheet", "ports", "kernels"),
         # tables and migrations, files, the canonical encoder, the log, arrays of bars; clients of feeds, brokers, Spark
         # of a feed, and the simulator's kernels
         (

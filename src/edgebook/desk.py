@@ -26,6 +26,8 @@ from edgebook.domain.ids import stable_id
 from edgebook.domain.mentions import token_key
 from edgebook.domain.protection import BOOK, CHANNEL, PATTERN, Protection, ProtectionChanged, token_scope
 from edgebook.domain.regime import Regime
+from edgebook.domain.scope import SCHEMAS
+from edgebook.domain.steering import ConfigSteered
 from edgebook.domain.strands import (
     ConfigChanged,
     JobCompleted,
@@ -40,6 +42,7 @@ from edgebook.domain.timeframe import micros
 from edgebook.domain.values import replace
 from edgebook.learning.config import LearningConfig
 from edgebook.learning.lessons import FamilyInput
+from edgebook.learning.table import TradeTable
 from edgebook.overrides.history import ConfigHistory
 from edgebook.ports import Broker, MarketReader, TokenInfo, TokenResolver, UnitOfWork
 from edgebook.projections import project, refold_coefficients, refold_protections
@@ -55,6 +58,8 @@ from edgebook.trading.settle import restless
 from edgebook.trading.skew import Lot, lots_of
 from edgebook.trading.tick import awake
 
+LEARNER, OPERATOR = "learning_system", "operator"
+"""Who makes config versions: ``updated_by`` of their rows and strands."""
 AGGREGATED = frozenset({"position_closed", "uptrend_episode_summary", "shadows_closed"})
 """Kinds of strand that learning folds into statistics."""
 _NEXT = {
@@ -71,10 +76,11 @@ STALE_BARS = 3
 
 
 class NewestVersion(TypedDict):
-    """What the materializer must know of the version in force."""
+    """What the materializer must know of the version in force and of those before it."""
 
     after: int
     previous_hash: str
+    documents_of: Callable[[int], tuple[Mapping[str, Any], Mapping[str, Any]] | None]
 
 
 CATCHING_UP = Guard(("catching_up",))
@@ -188,7 +194,7 @@ class Desk:
                 self._stirred.add("pattern_scope_aggregator")
             self._mind(strand)
 
-    def strand(self, payload: JobCompleted | ConfigChanged, now: int, *key: str | int) -> Strand:
+    def strand(self, payload: JobCompleted | ConfigChanged | ConfigSteered, now: int, *key: str | int) -> Strand:
         """A strand of the system itself, with an id made of its kind and ``key``."""
         return Strand(
             stable_id(payload.kind, *key),
@@ -480,8 +486,8 @@ class Desk:
     def family_input(self, key: str) -> FamilyInput:
         """Everything a fit of one family reads."""
         module, pattern_key, category = split_family(key)
-        observations = list(self.uow.observations.values(key + "|"))
-        return FamilyInput(module, pattern_key, category, observations, self.uow.stats.get)
+        trades = TradeTable.of(list(self.uow.observations.values(key + "|")), SCHEMAS[module])
+        return FamilyInput(module, pattern_key, category, trades, self.uow.stats.get)
 
     def lessons_of(self, families: Iterable[str]) -> list[Lesson]:
         """Stored lessons of some families, all types."""
@@ -498,12 +504,18 @@ class Desk:
         """Number and content hash of the config version in force, as the materializer asks for them."""
         version = self.history.current_version
         row = self.uow.config_versions.get(f"{version:010d}") if version else None
-        return {"after": version, "previous_hash": row.content_hash if row else ""}
+        known = row.content_hash if row else ""
+        return {"after": version, "previous_hash": known, "documents_of": self.documents_of}
 
-    def install(self, version: ConfigVersion) -> None:
+    def documents_of(self, version: int) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+        """The (dm, pm) documents of a config version; None where there is none."""
+        row = self.uow.config_versions.get(f"{version:010d}")
+        return (row.dm, row.pm) if row else None
+
+    def install(self, version: ConfigVersion, updated_by: str = LEARNER) -> None:
         """Put a new config version in force: rows and history swap together, the next decision reads it."""
         longer = self.history.append(version)
         self.uow.config_versions.put(version)
         for name, document in (("dm", version.dm), ("pm", version.pm)):
-            self.uow.configs.put(ConfigRow(name, document, version.version, version.in_force_from))
+            self.uow.configs.put(ConfigRow(name, document, version.version, version.in_force_from, updated_by))
         self.history = longer

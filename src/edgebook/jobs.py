@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from edgebook.desk import AGGREGATED, Desk
+from edgebook.desk import AGGREGATED, LEARNER, OPERATOR, Desk
 from edgebook.domain.book import Order, PmMemory, Position, Shadow
 from edgebook.domain.errors import EdgebookError, InputError, TradingError
 from edgebook.domain.evidence import ConfigVersion, FamilyFit, StatRow, Watermark, family_key
@@ -24,8 +24,11 @@ from edgebook.domain.mentions import token_key
 from edgebook.domain.pattern import EPISODE_PATTERN, Pattern
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.scope import root_key
+from edgebook.domain.steering import ConfigSteered
 from edgebook.domain.strands import ConfigChanged, CuratorRegistered, JobCompleted, PositionClosed, SocialLowcap
 from edgebook.domain.timeframe import micros
+from edgebook.domain.values import replace
+from edgebook.learning.acts import Steered, steer
 from edgebook.learning.aggregate import aggregate
 from edgebook.learning.lessons import Built, build_lessons, due
 from edgebook.learning.materialize import materialize
@@ -136,13 +139,13 @@ def check_protections(desk: Desk, now: int) -> Counts:
     return {"read": len(rows), "applied": len(told)}
 
 
-def turn_kill_switch(desk: Desk, scope: str, on: bool, now: int) -> Counts:
+def turn_kill_switch(desk: Desk, scope: str, on: bool, now: int, note: str = OPERATOR) -> Counts:
     """An operator turns the kill switch of the book or of one channel; it stays so until it is turned back
-    (decisions 39)."""
+    (decisions 39). ``note`` says who and why."""
     row = desk.protection(scope)
     nav = desk.nav(now) if row.block("drawdown") else None
 
-    told = switch(row, on, now, nav)
+    told = switch(row, on, now, nav, note)
 
     desk.record(told)
     return {"read": 1, "applied": len(told)}
@@ -317,14 +320,13 @@ def run_aggregator(desk: Desk, slot: int) -> Counts:
         fit=desk.uow.fits.get,
         now=slot,
         config=desk.learning,
+        into=desk.uow.stats,
     )
 
     for strand, reason in result.problems:
         desk.bury(EdgebookError(reason, stage="aggregator"), content=strand.id, stage="aggregator", now=slot)
     for observation in result.observations:
         desk.uow.observations.put(observation)
-    for row in result.stats:
-        desk.uow.stats.put(row)
     for fit in result.fits:
         desk.uow.fits.put(fit)
     desk.uow.watermarks.put(Watermark("pattern_scope_aggregator", strands[-1].seq, slot))
@@ -346,7 +348,7 @@ def build_lessons_from_pattern_scope_stats(desk: Desk, slot: int, module: str) -
     _put_lessons(desk, built)
     if gates:
         keys = [family_key("pm", *pattern) for pattern in gates]
-        rows = [row for key in keys for row in desk.uow.stats.values(key + "|")]
+        rows = [row for key in keys for row in desk.uow.stats.tuned(key)]
         now_fits = {key: fit for key in keys if (fit := desk.uow.fits.get(key)) is not None}
         tuned = build_tuning(rows, desk.lessons_of(keys), slot, desk.learning, now_fits)
         _put_lessons(desk, tuned)
@@ -381,9 +383,29 @@ def run_materializer(desk: Desk, slot: int) -> Counts:
         return {"read": sum(result.counts.values())}
 
     desk.install(ConfigVersion(result.version, slot, result.dm, result.pm, result.content_hash))
-    change = ConfigChanged(result.version, result.counts, result.content_hash, "learning_system")
+    change = ConfigChanged(result.version, result.counts, result.content_hash, LEARNER)
     desk.record([desk.strand(change, slot, result.version)])
     return _completed(desk, "override_materializer", slot, desk.watermark("pattern_scope_aggregator"), result.counts)
+
+
+def steer_config(desk: Desk, act: str, target: str, who: str, why: str, now: int) -> Steered:
+    """An operator mutes or pins a lesson, lifts that, or reverts to an older config version (decisions 39); a new
+    version, in force at once, that a rebuild makes again.
+
+    Raises:
+        InputError: there is no such lesson or version, or it cannot be done now; nothing has changed.
+    """
+    steered = steer(act, target, list(desk.uow.lessons.values()), desk.documents(), now, **desk.newest_version())
+    result = steered.result
+    if result is None:
+        return steered
+
+    desk.install(ConfigVersion(result.version, now, result.dm, result.pm, result.content_hash), OPERATOR)
+    told = ConfigSteered(act, steered.target, who, why, result.version)
+    changed = ConfigChanged(result.version, result.counts, result.content_hash, OPERATOR)
+    cause, effect = desk.strand(told, now, result.version), desk.strand(changed, now, result.version)
+    desk.record([cause, replace(effect, causation_id=cause.id)])
+    return steered
 
 
 def count_bars(desk: Desk, slot: int) -> Counts:

@@ -39,6 +39,7 @@ from edgebook.domain.protection import Protection
 from edgebook.domain.reading import MarketReading
 from edgebook.domain.regime import Regime
 from edgebook.domain.strands import Strand
+from edgebook.learning.sheet import Rows
 from edgebook.market.bars import BarSeries
 
 R = TypeVar("R")
@@ -66,6 +67,10 @@ class Table(Protocol[R]):
     def __len__(self) -> int:
         """How many rows."""
         ...
+
+
+class StatTable(Table[StatRow], Rows, Protocol):
+    """The statistics, to which a trade is added in all its slices at once."""
 
 
 class StrandLog(Protocol):
@@ -120,7 +125,7 @@ class UnitOfWork(Protocol):
     protections: Table[Protection]
     snapshots: Table[RegimeSnapshot]
     observations: Table[Observation]
-    stats: Table[StatRow]
+    stats: StatTable
     fits: Table[FamilyFit]
     lessons: Table[Lesson]
     configs: Table[ConfigRow]

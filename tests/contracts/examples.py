@@ -46,6 +46,7 @@ from edgebook.domain.pattern import DM_ALLOCATION, S1_ENTRY
 from edgebook.domain.protection import Block, Losses, NavMarked, NavMarks, Protection, ProtectionChanged
 from edgebook.domain.scope import scope_hash
 from edgebook.domain.shadow import ShadowOutcome, ShadowsClosed
+from edgebook.domain.steering import ConfigSteered
 from edgebook.domain.strands import (
     PAYLOADS,
     BuyWindow,
@@ -374,6 +375,7 @@ _PAYLOADS: dict[str, Callable[[], Payload]] = {
     "config_changed": lambda: ConfigChanged(
         version=4, counts={"pm_strength": 2}, content_hash="ab" * 32, updated_by="override_materializer"
     ),
+    "config_steered": lambda: ConfigSteered(act="pin", target="lesson-9", who="ann", why="it is right", version=5),
 }
 
 

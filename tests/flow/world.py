@@ -39,8 +39,8 @@ EAGER = LearningConfig(
     fit_min_observations=6, gate_on_nats=0.0, gate_off_nats=-1.0, pair_gate_on_nats=9.0, refit_min_new=2,
     level_min_observations=2, tau_prior_levels=0.1, tuning_min_episodes=4, tuning_min_support=1.0,
 )  # fmt: skip
-#: Kinds a small run need not have: paper orders are rarely refused or late, protections are off by default.
-NOT_EVERY_RUN = {"order_rejected", "order_expired", "protection_changed", "nav_marked"}
+#: Kinds a small run need not have: paper orders are rarely refused or late, protections are off, nobody steers.
+NOT_EVERY_RUN = {"order_rejected", "order_expired", "protection_changed", "nav_marked", "config_steered"}
 FULL_CYCLE = set(PAYLOADS) - NOT_EVERY_RUN
 #: Tables that tell what happened; ``runs`` tell how often somebody looked.
 FACTS = tuple(spec.name for spec in TABLES if spec.name not in ("runs", "meta"))

@@ -273,7 +273,7 @@ def _envelope(plain: Sequence[Any], content: bytes, scope: bytes, tags: bytes) -
 def _plain(value: Any) -> Any:
     """What orjson asks about: dataclasses by field, Decimal as text, other mappings and tuples."""
     if dataclasses.is_dataclass(kind := type(value)):
-        return {name: getattr(value, name) for name in _names(kind)}
+        return dict(zip(_names(kind), _fields_of(kind)(value), strict=True))
     if kind is Decimal and value.is_finite():
         return str(value)
     if isinstance(value, Mapping):
@@ -291,19 +291,29 @@ def _names(kind: type) -> tuple[str, ...]:
 def _all_finite(value: Any) -> bool:
     """Whether every float in or below ``value`` is finite: the quick look before the one that names the field."""
     stack = [value]
-    while stack:
-        item = stack.pop()
+    for item in stack:  # grows while it is walked
         kind = type(item)
         if kind is float:
             if item - item != 0.0:
                 return False
+        elif kind in _LEAVES:
+            continue
         elif kind is dict:
-            stack.extend(item.values())
+            stack += item.values()
         elif kind is tuple or kind is list:
-            stack.extend(item)
-        elif kind not in _LEAVES:
-            stack.extend(inner for _, inner in _members(item) or ())
+            stack += item
+        elif dataclasses.is_dataclass(kind):
+            stack += _fields_of(kind)(item)
+        else:
+            stack += (inner for _, inner in _members(item) or ())
     return True
+
+
+@cache
+def _fields_of(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """All fields of a dataclass at once."""
+    names = _names(kind)
+    return attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, name) for name in names)
 
 
 def _first_problem(value: Any) -> str | None:

@@ -36,11 +36,19 @@ class StrandQuery:
 
 @dataclass(frozen=True, slots=True)
 class TableChanges:
-    """What one commit changes in one table; ``puts`` are (row, row_no, canonical JSON)."""
+    """What one commit changes in one table.
+
+    Attributes:
+        puts: (row, row_no, canonical JSON).
+        records: the same as SQL records, where they were made along with the JSON.
+        keyed: columns that follow from the key, so that an update leaves them (and their index) alone.
+    """
 
     spec: TableSpec
     deletes: Sequence[str] = ()
     puts: Sequence[tuple[Any, int, bytes]] = ()
+    records: Sequence[tuple[Any, ...]] | None = None
+    keyed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

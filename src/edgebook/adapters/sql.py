@@ -120,11 +120,14 @@ class _SqlBackend(_SqlShelf):
             statement = f'DELETE FROM "{spec.table.name}" WHERE "{spec.key}" = {mark}'
             self._connection.exec_driver_sql(statement, [(key,) for key in change.deletes])
         if change.puts:
-            rest = (column for column in spec.columns if column != spec.key)
+            rest = (column for column in spec.columns if column != spec.key and column not in change.keyed)
             update = ", ".join(f'"{column}" = excluded."{column}"' for column in rest)
             insert = self._insert(spec.table.name, spec.columns)
             statement = f'{insert} ON CONFLICT ("{spec.key}") DO UPDATE SET {update}'
-            self._connection.exec_driver_sql(statement, [spec.record(*put) for put in change.puts])
+            records = change.records
+            if records is None:
+                records = [spec.record(*put) for put in change.puts]
+            self._connection.exec_driver_sql(statement, list(records))
 
     def _insert(self, table: str, columns: Sequence[str], verb: str = "INSERT") -> str:
         names = ", ".join(f'"{column}"' for column in columns)

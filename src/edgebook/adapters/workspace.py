@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from edgebook.adapters.codec import encode_row
 from edgebook.adapters.log import Log, ReadLog
 from edgebook.adapters.shelf import Backend, Changes, Shelf, TableChanges
+from edgebook.adapters.stat_table import StatTable
 from edgebook.adapters.tables import SPECS, TableSpec
 from edgebook.domain.book import (
     Account,
@@ -41,6 +42,7 @@ from edgebook.domain.evidence import (
     Watermark,
 )
 from edgebook.domain.protection import Protection
+from edgebook.ports import StatTable as Stats
 from edgebook.ports import StrandLog, Table
 
 R = TypeVar("R")
@@ -69,7 +71,8 @@ class RowTable(Generic[R]):
         self._loaded = False
         self._rows: dict[str, R] = {}
         self._numbers: dict[str, int] = {}
-        self._buckets: dict[str, dict[str, R]] = {}
+        self._buckets: dict[str, dict[str, None]] = {}
+        self._homes: dict[str, list[str]] = {}  # buckets that may hold keys of a prefix, until there are others
         self._next = 1
         self._before: dict[str, tuple[R | None, int]] = {}
         self._next_before = 1
@@ -103,7 +106,9 @@ class RowTable(Generic[R]):
         if old is None:
             self._numbers[key] = self._next
             self._next += 1
-        self._place(key, row)
+            self._place(key, row)
+        else:
+            self._rows[key] = row
 
     def delete(self, key: str) -> None:
         """Remove; absent keys are ignored."""
@@ -119,6 +124,7 @@ class RowTable(Generic[R]):
         del bucket[key]
         if not bucket:
             del self._buckets[parent]
+            self._homes.clear()
         self._moved = True
 
     def values(self, prefix: str = "") -> Iterable[R]:
@@ -127,10 +133,12 @@ class RowTable(Generic[R]):
             self._load()
         if not prefix:
             return list(self._rows.values())
-        parts = [found for parent, bucket in self._buckets.items() if (found := _matching(parent, bucket, prefix))]
-        if len(parts) == 1:
-            return list(parts[0].values())
-        keys = sorted((key for part in parts for key in part), key=self._numbers.__getitem__)
+        homes = self._homes.get(prefix)
+        if homes is None:
+            homes = self._homes[prefix] = [parent for parent in self._buckets if _may_hold(parent, prefix)]
+        keys: Iterable[str] = [key for parent in homes for key in self._buckets[parent] if key.startswith(prefix)]
+        if len(homes) > 1:
+            keys = sorted(keys, key=self._numbers.__getitem__)
         return [self._rows[key] for key in keys]
 
     def __len__(self) -> int:
@@ -215,7 +223,8 @@ class RowTable(Generic[R]):
         bucket = self._buckets.get(parent)
         if bucket is None:
             bucket = self._buckets[parent] = {}
-        bucket[key] = row
+            self._homes.clear()
+        bucket[key] = None
 
     def _remove(self, key: str) -> None:
         if self._rows.pop(key, None) is not None:
@@ -225,17 +234,14 @@ class RowTable(Generic[R]):
     def _reorder(self) -> None:
         rows = self._rows
         self._rows, self._buckets = {}, {}
+        self._homes.clear()
         for key in sorted(rows, key=self._numbers.__getitem__):
             self._place(key, rows[key])
 
 
-def _matching(parent: str, bucket: dict[str, R], prefix: str) -> dict[str, R]:
-    """The rows of a bucket whose keys start with ``prefix``; all keys in it are ``parent`` and a rest without ``|``."""
-    if parent.startswith(prefix):
-        return bucket
-    if not prefix.startswith(parent) or "|" in prefix[len(parent) :]:
-        return {}
-    return {key: row for key, row in bucket.items() if key.startswith(prefix)}
+def _may_hold(parent: str, prefix: str) -> bool:
+    """Whether a bucket may hold keys that start with ``prefix``; a key in it is ``parent`` and a rest without ``|``."""
+    return parent.startswith(prefix) or (prefix.startswith(parent) and "|" not in prefix[len(parent) :])
 
 
 class ReadTable(Generic[R]):
@@ -274,10 +280,34 @@ class ReadTable(Generic[R]):
         return self._shelf.count(self._spec)
 
 
+class ReadStats(ReadTable[StatRow]):
+    """``ports.StatTable`` of a reader."""
+
+    def tuned(self, family: str) -> Iterable[StatRow]:
+        """Rows of a family that hold evidence on gates, in order of first insertion."""
+        return [row for row in self.values(family + "|") if row.stats.get("tuning")]
+
+    def tuning(self, key: str) -> Mapping[str, Any]:
+        """Evidence on gates of one row; empty where there is none."""
+        row = self.get(key)
+        found: Mapping[str, Any] = row.stats.get("tuning", {}) if row else {}
+        return found
+
+    def add(self, *change: Any) -> None:
+        """Refused.
+
+        Raises:
+            PortError: always.
+        """
+        raise PortError("this is a reader: stats are added to by the writer")
+
+    tune = add
+
+
 class _Tables:
     """The log and every table of ``ports.UnitOfWork``, and ``meta``: facts about the database itself."""
 
-    def __init__(self, log: StrandLog, table: Callable[[TableSpec], Table[Any]]) -> None:
+    def __init__(self, log: StrandLog, table: Callable[[TableSpec], Table[Any]], stats: Stats) -> None:
         self.log = log
         self.positions: Table[Position] = table(SPECS["positions"])
         self.memory: Table[PmMemory] = table(SPECS["memory"])
@@ -292,7 +322,7 @@ class _Tables:
         self.protections: Table[Protection] = table(SPECS["protections"])
         self.snapshots: Table[RegimeSnapshot] = table(SPECS["snapshots"])
         self.observations: Table[Observation] = table(SPECS["observations"])
-        self.stats: Table[StatRow] = table(SPECS["stats"])
+        self.stats = stats
         self.fits: Table[FamilyFit] = table(SPECS["fits"])
         self.lessons: Table[Lesson] = table(SPECS["lessons"])
         self.configs: Table[ConfigRow] = table(SPECS["configs"])
@@ -309,11 +339,12 @@ class Workspace(_Tables):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._log = Log(backend)
-        self._tables: list[RowTable[Any]] = []
+        self._attempt = Attempt()
+        self._stats = StatTable(SPECS["stats"], backend)
+        self._tables: list[RowTable[Any] | StatTable] = [self._stats]
         self._closed = False
         self._mark = self._log.head
-        self._attempt = Attempt()
-        super().__init__(self._log, self._table)
+        super().__init__(self._log, self._table, self._stats)
 
     def commit(self) -> None:
         """Make everything since the last commit durable, atomically.
@@ -353,7 +384,7 @@ class Workspace(_Tables):
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """What fails inside leaves nothing behind; not to be nested, no commit inside."""
-        mark, self._attempt.changes = self._log.head, []
+        mark, stats, self._attempt.changes = self._log.head, self._stats.moment(), []
         try:
             yield
         except BaseException:
@@ -361,6 +392,7 @@ class Workspace(_Tables):
             changes, self._attempt.changes = self._attempt.changes, None
             for table, key, old, number in reversed(changes):
                 table.restore({key: (old, number)})
+            self._stats.restore(stats)
             raise
         finally:
             self._attempt.changes = None
@@ -380,7 +412,7 @@ class ReadOnly(_Tables):
     """``ports.UnitOfWork`` of a reader: the commit that was the last when it was opened."""
 
     def __init__(self, shelf: Shelf) -> None:
-        super().__init__(ReadLog(shelf), lambda spec: ReadTable(spec, shelf))
+        super().__init__(ReadLog(shelf), lambda spec: ReadTable(spec, shelf), ReadStats(SPECS["stats"], shelf))
 
     def commit(self) -> None:
         """Refused.

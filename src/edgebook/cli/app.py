@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgebook.cli.config import Who, Why, config, operator
 from edgebook.cli.download import download
 from edgebook.cli.episodes import episodes
+from edgebook.cli.export import export
+from edgebook.cli.learn import advise, importing, learn
 from edgebook.cli.times import moment
 from edgebook.domain.errors import InputError
 
@@ -200,6 +203,8 @@ def kill_switch(
     channel: Annotated[
         str, typer.Option(help="dm, strength or tuning: that channel's overrides are neutral instead.")
     ] = "",
+    who: Who = None,
+    why: Why = "",
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
@@ -209,7 +214,8 @@ def kill_switch(
 
     if state not in ("on", "off"):
         raise InputError(f"kill-switch takes on or off, was {state!r}")
-    found = {"kill_switch": state, "channel": channel, **post_turn(_settings(db).db, state == "on", channel)}
+    told = post_turn(_settings(db).db, state == "on", channel, operator(who), why)
+    found = {"kill_switch": state, "channel": channel, **told}
     typer.echo(json.dumps(found, sort_keys=True)) if as_json else show_kill_switch(found)
 
 
@@ -298,11 +304,21 @@ def lessons(
     db: Db = None,
     as_json: AsJson = False,
     lesson_type: Annotated[str | None, typer.Option("--type", help="dm_alloc, pm_strength or pm_tuning.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page to write: evidence, history, what each moved and earned.")
+    ] = None,
 ) -> None:
     """Lessons with their evidence, status and reason."""
     from edgebook.cli.show import show_lessons
     from edgebook.runtime import views
 
+    if report is not None:
+        from edgebook.cli.lessons import tell_report
+        from edgebook.runtime.lesson_views import database_facts
+
+        with _Reading(db) as uow:
+            tell_report(database_facts(uow, _settings(db).db, lesson_type), report, as_json)
+        return
     with _Reading(db) as uow:
         rows = [row for row in views.lessons_view(uow) if lesson_type in (None, row["lesson_type"])]
     typer.echo(json.dumps(rows)) if as_json else show_lessons(rows)
@@ -343,6 +359,11 @@ def status(db: Db = None, as_json: AsJson = False) -> None:
 
 app.command()(download)
 app.command()(episodes)
+app.command()(export)
+app.add_typer(config, name="config")
+app.command()(learn)
+app.command()(advise)
+app.add_typer(importing)
 
 
 def _settings(db: str | None, file: Path | None = None) -> Settings:

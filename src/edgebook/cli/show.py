@@ -105,13 +105,19 @@ def show_overrides(found: Mapping[str, Json]) -> None:
                     item["action_category"],
                     scope_text(item["scope"]),
                     levers_text(levers),
-                    lesson["id"][:8],
+                    " ".join([lesson["id"][:8], *_steered(lesson)]),
                 )
             )
     title = (
         f"{len(body)} overrides in force, config version {found['config_version']}, since {found['updated_at'] or '-'}"
     )
     console().print(table(title, ("type", "pattern", "category", "scope", "targets", "lesson"), body))
+
+
+def _steered(lesson: Mapping[str, Json]) -> list[str]:
+    """What an operator has made of an override."""
+    pinned = ["pinned"] if lesson.get("pinned_at") is not None else []
+    return [*pinned, *([] if lesson["enabled"] else ["muted"])]
 
 
 def show_jobs(rows: Sequence[Mapping[str, Json]]) -> None:
@@ -229,7 +235,10 @@ def show_explained(found: Mapping[str, Json]) -> None:
         branch = tree.add(f"{nudge['lever']}: {moved} (wanted {nudge['blend']:.6g}; at most one step an hour)")
         for item in nudge["overrides"]:
             wants = f"override {scope_text(item['scope'])} wants {levers_text(item['targets'])}"
-            leaf = branch.add(f"{wants}, weight {item['weight']:.3f}, decay {item['decay']:.3f}, {item['status']}")
+            sure = item.get("conviction", 1.0)
+            counts = f"weight {item['weight']:.3f}, decay {item['decay']:.3f}"
+            counts += f", conviction {sure:.2f}" if sure > 1.0 else ""
+            leaf = branch.add(f"{wants}, {counts}, {item['status']}")
             if isinstance(item["lesson"], str):
                 leaf.add(f"lesson {item['lesson_id']}: {item['lesson']}")
             else:

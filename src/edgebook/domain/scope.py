@@ -121,6 +121,9 @@ def scope_hash(items: Mapping[str, ScopeValue] | ScopeItems) -> str:
     return hashlib.sha256(canonical_json(items).encode()).hexdigest()[:32]
 
 
+_ROOT = scope_hash(())
+
+
 def root_key(family: str) -> str:
     """Key of a family's root row: the slice of no dimension."""
-    return f"{family}|{scope_hash(())}"
+    return f"{family}|{_ROOT}"

@@ -19,6 +19,7 @@ from edgebook.domain.errors import StrandError
 from edgebook.domain.protection import NavMarked, ProtectionChanged
 from edgebook.domain.scope import ScopeValue
 from edgebook.domain.shadow import ShadowsClosed
+from edgebook.domain.steering import ConfigSteered
 
 Json = Any
 ScopeDict = Mapping[str, ScopeValue]
@@ -80,7 +81,10 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True)
 class MatchedOverride:
-    """One override that took part in a nudge: what it wanted, how much it counted, where it comes from."""
+    """One override that took part in a nudge: what it wanted, how much it counted, where it comes from.
+
+    In the ``incremental`` blend it moves the log of a multiplier by ``decay * conviction * ln target``.
+    """
 
     lesson_id: str
     scope: ScopeDict
@@ -88,6 +92,7 @@ class MatchedOverride:
     targets: Mapping[str, float]
     decay: float
     weight: float
+    conviction: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,6 +487,7 @@ Payload = (
     | NavMarked
     | JobCompleted
     | ConfigChanged
+    | ConfigSteered
 )
 PAYLOADS: dict[str, type[Payload]] = {kind.kind: kind for kind in get_args(Payload)}
 

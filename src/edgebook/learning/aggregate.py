@@ -1,13 +1,14 @@
 """Strands to statistics: what a closed trade or episode adds to every slice it belongs to (learning.md 3; mission
 section 4).
 
-Pure: rows come through small callables, changed rows go back as values. Results depend on the order of strands only
-through rounding, never on how they are cut into calls.
+Pure: rows come through small callables, changed rows go back as values; a caller with a table of statistics may have
+them changed in it at once (`Rows`). Sums depend on the order of strands only through rounding; ``baseline`` and
+``edge_raw`` are those of the moment a row was last touched. Nothing depends on how strands are cut into calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,9 +17,7 @@ from edgebook.domain.evidence import FamilyFit, Observation, StatRow, family_key
 from edgebook.domain.pattern import EPISODE_PATTERN
 from edgebook.domain.shadow import ShadowOutcome, ShadowsClosed
 from edgebook.domain.strands import EpisodeSummary, PositionClosed, Strand
-from edgebook.domain.values import maker
 from edgebook.learning.config import DEFAULT, LearningConfig
-from edgebook.learning.edge import baseline, edge_raw
 from edgebook.learning.episodes import (
     Evidence,
     Sums,
@@ -29,17 +28,18 @@ from edgebook.learning.episodes import (
     summed,
     window_evidence,
 )
-from edgebook.learning.slices import Slice, canonical, row_keys
 from edgebook.learning.margins import add_worth, worth_of
 from edgebook.learning.observe import dm_observation, pm_observations
+from edgebook.learning.sheet import Rows, Sheet
+from edgebook.learning.slices import Slice, canonical, row_keys
 
 Lookup = Callable[[str], StatRow | None]
-_stat_row = maker(StatRow)
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregated:
-    """What changed. ``counts`` has read, applied and skipped strands; ``problems`` go to the dead letters."""
+    """What changed. ``counts`` has read, applied and skipped strands; ``problems`` go to the dead letters; ``stats`` is
+    empty when the rows were changed in place."""
 
     observations: tuple[Observation, ...]
     stats: tuple[StatRow, ...]
@@ -57,6 +57,7 @@ def aggregate(
     fit: Callable[[str], FamilyFit | None],
     now: int,
     config: LearningConfig = DEFAULT,
+    into: Rows | None = None,
 ) -> Aggregated:
     """Fold closed trades and episode summaries into observations and ``pattern_scope_stats`` rows.
 
@@ -65,11 +66,13 @@ def aggregate(
             ``uptrend_episode_summary`` are skipped.
         stat, observation, decision, fit: current row or strand by key, None when absent.
         now: moment of the run, microseconds; becomes created_at or updated_at.
+        into: the table behind ``stat``: its rows are changed at once, and ``stats`` of the result stays empty.
 
     A trade or decision that is already counted with equal content changes nothing. A family seen for the first time
     comes back as a fit with n = 0 that does not act. A strand that contradicts itself is a problem and changes nothing.
     """
-    fold = _Fold(stat, observation, decision, fit, now, config)
+    own = Sheet(stat)
+    fold = _Fold(own if into is None else into, observation, decision, fit, now, config)
     applied = 0
     problems: list[tuple[Strand, str]] = []
     for strand in strands:
@@ -80,7 +83,7 @@ def aggregate(
     skipped = len(strands) - applied - len(problems)
     return Aggregated(
         tuple(fold.observations.values()),
-        tuple(fold.stats.values()),
+        tuple(own.rows(own.changed()[1])),
         tuple(fold.fits.values()),
         {"read": len(strands), "applied": applied, "skipped": skipped},
         tuple(problems),
@@ -88,21 +91,20 @@ def aggregate(
 
 
 class _Fold:
-    """State of one call: rows touched so far shadow the stored ones."""
+    """State of one call: what was touched so far shadows what is stored."""
 
     def __init__(
         self,
-        stat: Lookup,
+        rows: Rows,
         observation: Callable[[str], Observation | None],
         decision: Callable[[str], Strand | None],
         fit: Callable[[str], FamilyFit | None],
         now: int,
         config: LearningConfig,
     ) -> None:
-        self._stat, self._observation, self._decision, self._fit = stat, observation, decision, fit
+        self._rows, self._observation, self._decision, self._fit = rows, observation, decision, fit
         self._now, self._config = now, config
         self.observations: dict[str, Observation] = {}
-        self.stats: dict[str, StatRow] = {}
         self.fits: dict[str, FamilyFit] = {}
         self._episodes: set[str] = set()
 
@@ -145,22 +147,15 @@ class _Fold:
 
     def _count(self, new: Observation, old: Observation | None) -> None:
         """Add ``new`` to every slice of its scope, in place of ``old`` where given."""
-        family, change = new.family, _Change.of(new, old)
-        self._family(family)
-        module, pattern_key, category, now = new.module, new.pattern_key, new.action_category, self._now
-        items, rows, stored = canonical(module, new.scope), self.stats, self._stat
-        base: float | None = None
-        for key, part in row_keys(family, module, items, self._config.trade_depth_dims):
-            row = rows.get(key) or stored(key)
-            past = row.stats if row is not None else _EMPTY
-            n, total = past["n"] + change.n, past["sum_rr"] + change.y
-            if base is None:  # the root comes first
-                base = baseline(total, n, self._config.baseline_pseudo_trades)
-            stats = _with_trade(past, change, n, total, base)
-            created = row.created_at if row is not None else now
-            rows[key] = _stat_row(
-                module, pattern_key, category, part.mask, part.hash, part.values, n, stats, created, now
-            )
+        self._family(new.family)
+        self._rows.add(
+            (new.module, new.pattern_key, new.action_category),
+            canonical(new.module, new.scope),
+            self._config.trade_depth_dims,
+            _Change.of(new, old),
+            self._now,
+            self._config.baseline_pseudo_trades,
+        )
 
     def _family(self, family: str) -> None:
         if family not in self.fits and self._fit(family) is None:
@@ -182,18 +177,17 @@ class _Fold:
         changed: dict[str, tuple[Slice, dict[str, Any]]] = {}
         self._family(family)
         for key, part in row_keys(family, module, canonical(module, strand.scope), depth):
-            tuning = add_outcome(self._tuning(key), kind, episode.outcome, episode.ended_at)
+            tuning = add_outcome(self._rows.tuning(key), kind, episode.outcome, episode.ended_at)
             changed[key] = (part, tuning if part.items else dict(add_payoff(tuning, kind, episode.windows)))
         shared: dict[tuple[int, ...], tuple[Sums, ...]] = {}
         for key, (part, windows) in per_slice.items():
             which = tuple(windows)
             if which not in shared:
                 shared[which] = summed([item for i in which for item in evidence[i]])
-            past = changed[key][1] if key in changed else self._tuning(key)
+            past = changed[key][1] if key in changed else self._rows.tuning(key)
             changed[key] = (part, add_evidence(past, kind, shared[which], episode.ended_at))
-        pattern = episode.pattern_key, episode.action_category
-        for key, (part, tuning) in changed.items():
-            self._put(key, part, pattern, module, tuning)
+        for part, tuning in changed.values():
+            self._rows.tune((module, episode.pattern_key, episode.action_category), part, tuning, self._now)
 
     def _shadows(self, strand: Strand, closed: ShadowsClosed) -> None:
         """What an attempt's chances were worth goes into the margin bands of every slice each was seen in."""
@@ -209,55 +203,12 @@ class _Fold:
                 self._family(family)
             for key, (part, outcomes) in per_slice.items():
                 worth = worth_of(outcomes, kind, strand.timeframe)
-                self._put(key, part, pattern, "pm", add_worth(self._tuning(key), kind, worth, strand.ts_event))
-
-    def _tuning(self, key: str) -> Mapping[str, Any]:
-        row = self.stats.get(key) or self._stat(key)
-        tuning: Mapping[str, Any] = row.stats.get("tuning", {}) if row else {}
-        return tuning
-
-    def _put(self, key: str, part: Slice, pattern: tuple[str, str], module: str, tuning: dict[str, Any]) -> None:
-        row = self.stats.get(key) or self._stat(key)
-        stats = dict(row.stats if row else _EMPTY)
-        stats["tuning"] = tuning
-        created = row.created_at if row else self._now
-        self.stats[key] = _stat_row(
-            module,
-            *pattern,
-            part.mask,
-            part.hash,
-            part.values,
-            stats["n"],
-            stats,
-            created,
-            self._now,
-        )
-
-
-_EMPTY: Mapping[str, Any] = {
-    "n": 0,
-    "sum_rr": 0.0,
-    "sum_rr_squared": 0.0,
-    "avg_rr": 0.0,
-    "variance": 0.0,
-    "n_win": 0,
-    "win_rate": 0.0,
-    "sum_roi": 0.0,
-    "avg_roi": 0.0,
-    "pnl_usd": 0.0,
-    "sum_time_efficiency": 0.0,
-    "time_efficiency": None,
-    "sum_hold_days": 0.0,
-    "avg_hold_days": 0.0,
-    "edge_raw": 0.0,
-    "baseline": 0.0,
-    "last_ts": 0,
-    "tuning": {},
-}
+                tuning = add_worth(self._rows.tuning(key), kind, worth, strand.ts_event)
+                self._rows.tune(("pm", *pattern), part, tuning, self._now)
 
 
 class _Change(NamedTuple):
-    """What an observation moves the sums by."""
+    """What an observation moves the sums by, in the order of `learning.sheet.Sheet.add`."""
 
     n: int
     y: float
@@ -285,33 +236,3 @@ class _Change(NamedTuple):
             new.hold_days - old.hold_days,
             new.ts,
         )
-
-
-def _with_trade(past: Mapping[str, Any], change: _Change, n: int, total: float, base: float) -> dict[str, Any]:
-    """``past`` with ``change`` added: ``n`` and ``total`` are the new count and sum of rr."""
-    sum2, wins, roi = past["sum_rr_squared"] + change.y2, past["n_win"] + change.wins, past["sum_roi"] + change.roi
-    efficiency, hold = past["sum_time_efficiency"] + change.efficiency, past["sum_hold_days"] + change.hold
-    mean, last = total / n, past["last_ts"]
-    variance = sum2 / n - mean * mean
-    if variance < 0.0:
-        variance = 0.0
-    return {
-        "n": n,
-        "sum_rr": total,
-        "sum_rr_squared": sum2,
-        "avg_rr": mean,
-        "variance": variance,
-        "n_win": wins,
-        "win_rate": wins / n,
-        "sum_roi": roi,
-        "avg_roi": roi / n,
-        "pnl_usd": past["pnl_usd"] + change.pnl,
-        "sum_time_efficiency": efficiency,
-        "time_efficiency": efficiency / n,
-        "sum_hold_days": hold,
-        "avg_hold_days": hold / n,
-        "edge_raw": edge_raw(mean, variance, n, base, efficiency / n),
-        "baseline": base,
-        "last_ts": last if last > change.ts else change.ts,
-        "tuning": past["tuning"],
-    }

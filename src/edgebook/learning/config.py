@@ -13,7 +13,7 @@ class LearningConfig:
     """
 
     # statistics: how deep the lattice of scope subsets goes (learning.md 3)
-    trade_depth_dims: int = 2
+    trade_depth_dims: int = 3
     tuning_depth_dims: int = 1
     baseline_pseudo_trades: float = 10.0
 
@@ -26,32 +26,47 @@ class LearningConfig:
     winsor_share: float = 0.01
     gate_on_nats: float = 1.35
     gate_off_nats: float = 0.5
-    pair_gate_on_nats: float = 2.0
-    pair_gate_off_nats: float = 0.75
+    gate_beside_nats: float = 0.0
     market_gate_on_nats: float = 2.7
     market_gate_off_nats: float = 1.0
+    market_gate_beside_nats: float = 1.0
+    strong_nats: float = 4.0
     market_min_trades: int = 300
     market_min_episodes: int = 8
     market_agreement: float = 0.8
     market_neighbour_hours: float = 6.0
-    pair_min_trades: int = 150
     level_min_observations: int = 5
     tau_prior_levels: float = 0.5
-    pair_min_cell: int = 5
-    pair_fit_cost_nats: float = 0.5
-    pairs_max: int = 12
-    pair_min_inclusion: float = 0.05
+    cell_depth_dims: int = 3
+    cell_min_trades: int = 5
+    cell_min_family_trades: int = 60
+    cell_gate_on_nats: float = 2.0
+    cell_gate_off_nats: float = 0.75
+    cell_next_nats: float = 1.0
+    cell_prior_odds: float = 0.5
+    cell_min_share: float = 0.03
+    cells_per_effect: int = 8
+    cell_effects_max: int = 25
+    stationary_pseudo_columns: float = 30.0
+    drift_pseudo_columns: float = 0.3
+    rejected_rows: int = 12
     exit_min_observations: int = 20
 
     # effect to lever (decisions 12, 51)
     kappa_candidate_per_r: float = 1.0
     kappa_claimed_per_r: float = 2.0
+    kappa_full_lfsr: float = 0.05
     size_log_share: float = 0.75
     min_log_target: float = 0.002
     max_lessons_per_family: int = 500
 
     # claims (decisions 4)
-    claim_lfsr: float = 0.05
+    claim_alpha: float = 0.10
+    confirm_chance: float = 0.8
+    confirm_min_days: int = 5
+    calibrate_min_trades: int = 1000
+    overlap_same: float = 0.7
+    stale_half_lives: float = 3.0
 
     # half-lives of evidence; applied at run time only (learning.md 5)
     pm_strength_half_life_hours: float = 720.0
@@ -89,9 +104,18 @@ class LearningConfig:
             "pm_tuning": self.pm_tuning_half_life_hours,
         }[lesson_type]
 
-    def kappa(self, claimed: bool) -> float:
-        """Log-multiplier per R: 1 while a candidate, 2 once claimed (decisions 51)."""
-        return self.kappa_claimed_per_r if claimed else self.kappa_candidate_per_r
+    def kappa(self, claimed: bool, lfsr: float = 1.0) -> float:
+        """Log-multiplier per R: 2 once claimed; before that from 1 up to 2 with the certainty of the sign (amends
+        decisions 51).
+
+        >>> config = LearningConfig()
+        >>> config.kappa(True), config.kappa(False, 0.2), config.kappa(False, 0.025), config.kappa(False, 0.0)
+        (2.0, 1.0, 1.5, 2.0)
+        """
+        if claimed:
+            return self.kappa_claimed_per_r
+        sure = max(0.0, 1.0 - lfsr / self.kappa_full_lfsr)
+        return self.kappa_candidate_per_r + (self.kappa_claimed_per_r - self.kappa_candidate_per_r) * sure
 
 
 DEFAULT = LearningConfig()

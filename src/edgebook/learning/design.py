@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebook.domain.decay import HOUR
-from edgebook.domain.evidence import Observation
 from edgebook.domain.scope import ScopeItems, ScopeSchema, ScopeValue
 from edgebook.learning.config import DEFAULT, LearningConfig
+from edgebook.learning.table import TradeTable
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -23,9 +21,9 @@ _MONDAY_SHIFT_DAYS = 3
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A block of columns that share one variance: the levels of a dim, or the cells of a pair of dims.
+    """A block of columns that share one variance: the levels of a dim, or one cell alone.
 
-    ``codes[i]`` is the level of observation i, -1 where absent (or, for pairs, where the cell is too thin).
+    ``codes[i]`` is the level of observation i, -1 where absent (for a cell: 0 inside, -1 outside).
     """
 
     name: str
@@ -38,12 +36,20 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """One family's observations, sorted by time of entry; ``ts`` is when each closed,
-    ``day`` and ``week`` are dense indices of shared shocks."""
+    """One family's trades, sorted by time of entry.
+
+    Attributes:
+        y: winsorised outcome, R.
+        ts, opened: times of closing and entry, microseconds UTC.
+        day: dense index of the entry day; ``days`` are the days since 1970, ``week_of_day`` dense indices of weeks.
+        components: one block per dim.
+    """
 
     y: Floats
     ts: Ints
+    opened: Ints
     day: Ints
+    days: Ints
     week_of_day: Ints
     components: tuple[Component, ...]
 
@@ -63,62 +69,60 @@ def winsorise(y: Floats, share: float) -> Floats:
 
 
 def make_design(
-    observations: Sequence[Observation],
-    schema: ScopeSchema,
-    config: LearningConfig = DEFAULT,
-    outcome: Sequence[float] | None = None,
+    table: TradeTable, schema: ScopeSchema, config: LearningConfig = DEFAULT, outcome: Floats | None = None
 ) -> Design:
-    """Arrays of a family's observations (``outcome`` replaces rr, e.g. the exit outcome). Order of input does not
-    matter.
+    """Arrays of a family's trades (``outcome`` replaces rr, e.g. the exit outcome). Order of input does not matter.
 
     Values seen fewer than ``level_min_observations`` times are absent; dims left with a single value are left out: they
     would double every slice without adding anything (learning.md 2).
     """
-    values = [o.y for o in observations] if outcome is None else list(outcome)
-    order = sorted(
-        range(len(observations)),
-        key=lambda i: (observations[i].day, observations[i].opened_at, observations[i].unit_id),
-    )
-    rows = [observations[i] for i in order]
-    y = winsorise(np.array([values[i] for i in order], dtype=float), config.winsor_share)
-    opened = np.array([o.opened_at for o in rows], dtype=np.int64)
-    tokens = _dense([o.token or o.unit_id for o in rows])
-    days, day = np.unique(np.array([o.day for o in rows], dtype=np.int64), return_inverse=True)
+    order = np.lexsort((table.unit_id.astype(str), table.opened_at, table.day))
+    y = winsorise((table.y if outcome is None else outcome)[order], config.winsor_share)
+    opened, tokens = table.opened_at[order], table.token[order]
+    alone = np.flatnonzero(tokens < 0)
+    tokens = tokens.copy()
+    tokens[alone] = -1 - np.arange(len(alone))
+    days, day = np.unique(table.day[order], return_inverse=True)
     week_of_day = np.unique((days + _MONDAY_SHIFT_DAYS) // 7, return_inverse=True)[1]
     components = []
     for dim in schema.dims:
-        component = _dim(dim, [o.scope.get(dim) for o in rows], opened, tokens, schema, config)
-        if component is not None:
-            components.append(component)
-    ts = np.array([o.ts for o in rows], dtype=np.int64)
-    return Design(y, ts, day.astype(np.int64), week_of_day.astype(np.int64), tuple(components))
-
-
-def _dense(values: Sequence[Any]) -> Ints:
-    seen: dict[Any, int] = {}
-    return np.array([seen.setdefault(v, len(seen)) for v in values], dtype=np.int64)
+        if dim in table.dims:
+            levels, codes = table.dims[dim]
+            component = _dim(dim, levels, codes[order], opened, tokens, schema, config)
+            if component is not None:
+                components.append(component)
+    return Design(
+        y,
+        table.closed_at[order],
+        opened,
+        day.astype(np.int64),
+        days.astype(np.int64),
+        week_of_day.astype(np.int64),
+        tuple(components),
+    )
 
 
 def _dim(
     dim: str,
-    values: Sequence[ScopeValue | None],
+    values: Sequence[ScopeValue],
+    codes: Ints,
     opened: Ints,
     tokens: Ints,
     schema: ScopeSchema,
     config: LearningConfig,
 ) -> Component | None:
-    levels: dict[ScopeValue, int] = {}
-    count = Counter(v for v in values if v is not None)
-    thick = [v for v, n in count.items() if n >= config.level_min_observations]
-    names = sorted(thick, key=lambda v: (isinstance(v, str), v))
-    if len(names) < 2:
+    count = np.bincount(codes[codes >= 0], minlength=len(values))
+    thick = [i for i in range(len(values)) if count[i] >= config.level_min_observations]
+    if len(thick) < 2:
         return None
-    levels = {name: i for i, name in enumerate(names)}
-    codes = np.array([-1 if v is None else levels.get(v, -1) for v in values], dtype=np.int64)
+    thick.sort(key=lambda i: (isinstance(values[i], str), values[i]))
+    position = np.full(len(values) + 1, -1, dtype=np.int64)
+    position[thick] = np.arange(len(thick))
+    codes = position[codes]
     market = dim in schema.market_wide or is_market_wide(codes, opened, tokens, config)
     known = codes[codes >= 0]
     episodes = int(1 + np.count_nonzero(known[1:] != known[:-1])) if market else 0
-    return Component(dim, (dim,), codes, tuple(((dim, name),) for name in names), market, episodes)
+    return Component(dim, (dim,), codes, tuple(((dim, values[i]),) for i in thick), market, episodes)
 
 
 def is_market_wide(codes: Ints, opened: Ints, tokens: Ints, config: LearningConfig = DEFAULT) -> bool:
@@ -136,20 +140,3 @@ def is_market_wide(codes: Ints, opened: Ints, tokens: Ints, config: LearningConf
     chance = float(np.sum(share * share))
     agree = float(np.mean((codes[1:] == codes[:-1])[near]))
     return chance < 1.0 and (agree - chance) / (1.0 - chance) >= config.market_agreement
-
-
-def pair(first: Component, second: Component, min_cell: int) -> Component | None:
-    """The cells of two dims with at least ``min_cell`` observations each; None with fewer than two such cells."""
-    width = len(second.levels)
-    both = (first.codes >= 0) & (second.codes >= 0)
-    joint = np.where(both, first.codes * width + second.codes, -1)
-    count = np.bincount(joint[joint >= 0], minlength=len(first.levels) * width)
-    kept = np.flatnonzero(count >= min_cell)
-    if len(kept) < 2:
-        return None
-    dense = np.full(len(count) + 1, -1, dtype=np.int64)
-    dense[kept] = np.arange(len(kept))
-    levels = tuple((*first.levels[c // width], *second.levels[c % width]) for c in kept.tolist())
-    market = first.market or second.market
-    name = f"{first.name}*{second.name}"
-    return Component(name, (*first.dims, *second.dims), dense[joint], levels, market)

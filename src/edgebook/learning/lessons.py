@@ -1,35 +1,45 @@
-"""Fits to lessons: one row per slice that moves a lever, and one row that says why where a family is silent (decisions
+"""Fits to lessons: one row per slice that moves a lever, and rows that say why where a family is silent (decisions
 4, 16-18, 51)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from edgebook.domain.decay import HOUR
 from edgebook.domain.errors import LearningError
-from edgebook.domain.evidence import FamilyFit, Lesson, Observation, StatRow
+from edgebook.domain.evidence import FamilyFit, Lesson, StatRow
 from edgebook.domain.ids import stable_id
-from edgebook.domain.scope import SCHEMAS, ScopeItems, ScopeSchema, contains, scope_hash
+from edgebook.domain.scope import SCHEMAS, ScopeItems, ScopeSchema, scope_hash
 from edgebook.domain.values import replace
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.edge import baseline, capital_levers, edge_raw, total_log
-from edgebook.learning.posterior import Effect, Fit, fit_family
-from edgebook.learning.running import Moments
+from edgebook.learning.effects import Effect, claimed
+from edgebook.learning.posterior import Fit, fit_family, silent
+from edgebook.learning.table import TradeTable
 
 EDGE_SCALE = 20.0
 LESSON_TYPE = {"dm": "dm_alloc", "pm": "pm_strength"}
 
 
+def _no_row(key: str) -> StatRow | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class FamilyInput:
-    """One family to build: its observations and a lookup of its ``pattern_scope_stats`` rows by key."""
+    """One family to build: its trades, and a lookup of its ``pattern_scope_stats`` rows by key. A slice without a row
+    is counted from the trades."""
 
     module: str
     pattern_key: str
     action_category: str
-    observations: Sequence[Observation]
-    stat: Callable[[str], StatRow | None]
+    trades: TradeTable
+    stat: Callable[[str], StatRow | None] = _no_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +86,11 @@ def build_lessons(
         now: moment of the build, microseconds.
 
     Every slice with ``|ln target| >= .002`` becomes a lesson, positive or negative, at most 500 a family by size.
-    Status ``active`` (claimed, kappa 2) needs lfsr within Benjamini-Hochberg at 5 % over the family's slices and the
-    same sign in both halves of time; else ``candidate`` (kappa 1). A family that does not act has one ``candidate``
-    row at the root with neutral levers and the reason. Lessons that no longer hold become ``deprecated``.
+    Status ``active`` (claimed) needs its prior-weighted e-value within e-BH at ``claim_alpha`` and the confirmation of
+    later trades; else ``candidate``. Kappa is 2 once claimed, and grows to 2 with the certainty of the sign before.
+    What the lessons together take from the family's mean is given back by one lesson at the root (reason ``centre``).
+    A family that does not act has a ``candidate`` row at the root with neutral levers and the reason, and such rows for
+    the slices that stood out most. Lessons that no longer hold become ``deprecated``.
 
     Raises:
         LearningError: a family of another module.
@@ -104,15 +116,17 @@ def build_lessons(
 
 
 def _fit(family: FamilyInput, previous: FamilyFit | None, schema: ScopeSchema, config: LearningConfig) -> Fit:
-    n = len(family.observations)
+    trades = family.trades
     if family.action_category == "exit":
-        return Fit(n, 0.0, 0.0, 0.0, 0.0, {}, {}, (), False, "no_lever")
+        return silent(len(trades), "no_lever")
     if family.action_category != "trim":
-        return fit_family(family.observations, schema, previous, config)
-    known = [o for o in family.observations if o.exit_y is not None]
-    if len(known) < config.exit_min_observations:
-        return Fit(n, 0.0, 0.0, 0.0, 0.0, {}, {}, (), False, "no_exit_outcome")
-    return fit_family(known, schema, previous, config, [o.exit_y or 0.0 for o in known])
+        return fit_family(trades, schema, previous, config)
+    if trades.exit_y is None:
+        return silent(len(trades), "no_exit_outcome")
+    known = np.isfinite(trades.exit_y)
+    if np.count_nonzero(known) < config.exit_min_observations:
+        return silent(len(trades), "no_exit_outcome")
+    return fit_family(trades.take(known), schema, previous, config, trades.exit_y[known])
 
 
 def _fit_row(key: str, family: FamilyInput, fit: Fit, previous: FamilyFit | None, now: int) -> FamilyFit:
@@ -120,115 +134,176 @@ def _fit_row(key: str, family: FamilyInput, fit: Fit, previous: FamilyFit | None
     detail = {
         **kept,
         "groups": list(fit.groups),
-        "lr": dict(fit.lr),
+        "lr": finite(fit.lr),
         "taus": dict(fit.taus),
         "sigma": fit.sigma,
         "day_ratio": fit.day_ratio,
         "week_ratio": fit.week_ratio,
         "reason": fit.reason,
+        "calibration": dict(fit.calibration),
     }
-    return FamilyFit(key, now, len(family.observations), fit.acts, fit.mean, detail)
+    return FamilyFit(key, now, len(family.trades), fit.acts, fit.mean, detail)
 
 
-def claimed(effects: Mapping[ScopeItems, Effect], level: float) -> set[ScopeItems]:
-    """Slices that may be called findings: Benjamini-Hochberg on lfsr at ``level``, and one sign in both halves of time.
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """The finite ones: JSON has no infinity.
 
-    Largest i with ``lfsr_(i) <= level * i / m`` over all m slices of the family.
+    >>> finite({"dims": 1.5, "cells": -math.inf})
+    {'dims': 1.5}
     """
-    ranked = sorted(effects.items(), key=lambda item: (item[1].lfsr, item[0]))
-    passed = 0
-    for i, (_, effect) in enumerate(ranked, 1):
-        if effect.lfsr <= level * i / len(ranked):
-            passed = i
-    return {items for items, effect in ranked[:passed] if effect.confirmed}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A lesson before it is compared with the one it replaces. ``theta`` is what it asks for, R."""
+
+    items: ScopeItems
+    effect: Effect | None
+    theta: float
+    kappa: float
+    claim: bool
+    reason: str
+
+
+def _drafts(fit: Fit, now: int, standing: float, config: LearningConfig) -> list[_Draft]:
+    """What every slice of an acting family asks for; the root's draft last.
+
+    The root takes ``-sum share_i kappa_i theta_i``: the average log multiplier of the family's trades stays at 0.
+    """
+    found = claimed(fit.effects, config.claim_alpha)
+    drafts, mean = [], 0.0
+    for items, effect in fit.effects.items():
+        stale = config.stale_half_lives * _half_life(effect, standing) * HOUR
+        if not items or now - effect.last_ts > stale:
+            continue
+        claim = items in found
+        kappa = config.kappa(claim, effect.lfsr)
+        drafts.append(_Draft(items, effect, effect.theta, kappa, claim, "claimed" if claim else "not_claimed"))
+        mean += kappa * effect.theta * effect.n / fit.n
+    if drafts:
+        drafts.append(_Draft((), fit.effects.get(()), -mean, 1.0, False, "centre"))
+    return drafts
 
 
 def _family_lessons(
     key: str, family: FamilyInput, fit: Fit, existing: Sequence[Lesson], now: int, config: LearningConfig
 ) -> list[Lesson]:
     old = {lesson.id: lesson for lesson in existing}
-    found = claimed(fit.effects, config.claim_lfsr)
-    drafts: list[tuple[float, Lesson]] = []
-    for items, effect in fit.effects.items():
-        levers = capital_levers(family.action_category, effect.theta, config.kappa(items in found), config)
+    standing = _standing(family.trades, config.half_life_hours(LESSON_TYPE[family.module]))
+    made: list[tuple[float, Lesson]] = []
+    for draft in _drafts(fit, now, standing, config):
+        levers = capital_levers(family.action_category, draft.theta, draft.kappa, config)
         size = abs(total_log(levers))
         if size >= config.min_log_target:
-            drafts.append((size, _lesson(key, family, fit, items, effect, levers, items in found, old, now, config)))
-    drafts.sort(key=lambda draft: (-draft[0], draft[1].id))
-    made = [lesson for _, lesson in drafts[: config.max_lessons_per_family]]
+            made.append((size, _lesson(key, family, fit, draft, levers, old, now, config)))
+    made.sort(key=lambda one: (bool(one[1].scope_values), -one[0], one[1].id))
+    lessons = [lesson for _, lesson in made[: config.max_lessons_per_family]]
     if not fit.acts:
-        levers = capital_levers(family.action_category, 0.0, 1.0, config)
-        made.append(_lesson(key, family, fit, (), None, levers, False, old, now, config))
-    alive = {lesson.id for lesson in made}
-    made += [
+        neutral = capital_levers(family.action_category, 0.0, 1.0, config)
+        rows = [_Draft((), None, 0.0, 1.0, False, fit.reason)]
+        rows += [_Draft(items, effect, 0.0, 1.0, False, fit.reason) for items, effect in fit.rejected.items()]
+        lessons += [_lesson(key, family, fit, draft, neutral, old, now, config) for draft in rows]
+    alive = {lesson.id for lesson in lessons}
+    lessons += [
         _deprecated(lesson, fit, now) for lesson in existing if lesson.id not in alive and lesson.status != "deprecated"
     ]
-    return made
+    return lessons
 
 
 def _lesson(
     key: str,
     family: FamilyInput,
     fit: Fit,
-    items: ScopeItems,
-    effect: Effect | None,
+    draft: _Draft,
     levers: dict[str, float],
-    claim: bool,
     old: Mapping[str, Lesson],
     now: int,
     config: LearningConfig,
 ) -> Lesson:
     lesson_type = LESSON_TYPE[family.module]
-    identity = lesson_id(lesson_type, family.module, family.pattern_key, family.action_category, items)
-    before = old.get(identity)
-    stats = slice_stats(key, family, items, config)
-    half_life = config.half_life_hours(lesson_type)
+    identity = lesson_id(lesson_type, family.module, family.pattern_key, family.action_category, draft.items)
+    before, effect = old.get(identity), draft.effect
+    if draft.claim and before is not None and before.stats.get("effect", 0.0) * draft.theta < 0:
+        draft = replace(draft, claim=False, reason="sign_flipped")
+    half_life = _half_life(effect, _standing(family.trades, config.half_life_hours(lesson_type)))
+    stats = slice_stats(key, family, draft.items, config) | _told(draft)
     stats |= {
-        "effect": effect.theta if effect else 0.0,
-        "effect_total": effect.total if effect else 0.0,
-        "se": effect.se if effect else None,
-        "lfsr": effect.lfsr if effect else None,
-        "n_eff": effect.n_eff if effect else 0.0,
-        "lr": dict(fit.lr),
+        "kappa": draft.kappa,
+        "conviction": _conviction(draft, levers),
+        "lr": finite(fit.lr),
         "half_life_hours": half_life,
         "log_target": total_log(levers),
     }
-    reason = fit.reason if effect is None else ("claimed" if claim else "not_claimed")
-    if before is not None and effect is not None and before.stats.get("effect", 0.0) * effect.theta < 0:
-        claim, reason = False, "sign_flipped"
-        levers = capital_levers(family.action_category, effect.theta, config.kappa(False), config)
-        stats["log_target"] = total_log(levers)
-    newest = effect.last_ts if effect else max((o.ts for o in family.observations), default=now)
+    newest = effect.last_ts if effect and effect.last_ts else int(family.trades.closed_at.max(initial=0)) or now
     return Lesson(
         id=identity,
         module=family.module,
         lesson_type=lesson_type,
         pattern_key=family.pattern_key,
         action_category=family.action_category,
-        scope_values=dict(items),
+        scope_values=dict(draft.items),
         effect={"capital_levers": levers},
         stats=stats,
         lesson_strength=min(1.0, abs(stats["edge_raw"]) / EDGE_SCALE),
         decay_halflife_hours=half_life,
-        status="active" if claim else "candidate",
-        reason=reason,
+        status="active" if draft.claim else "candidate",
+        reason=draft.reason,
         created_at=before.created_at if before else now,
         last_validated=now,
         evidence_at=newest,
         lesson_version=before.lesson_version + 1 if before else 1,
+        latent_factor_id=f"factor_{effect.factor:03d}" if effect and effect.factor >= 0 else "",
     )
+
+
+def _standing(trades: TradeTable, default: float) -> float:
+    """Half-life in hours of an effect that does not drift: the length of the history it stood in, or the lesson type's
+    where that is longer."""
+    if len(trades) == 0:
+        return default
+    return max(default, float(trades.closed_at.max() - trades.closed_at.min()) / HOUR)
+
+
+def _half_life(effect: Effect | None, standing: float) -> float:
+    """Hours: the effect's own where it drifts."""
+    return effect.half_life_hours if effect and math.isfinite(effect.half_life_hours) else standing
+
+
+def _conviction(draft: _Draft, levers: dict[str, float]) -> float:
+    """How many times over its bound the lesson asks to go; 1 within the bounds."""
+    wanted, given = abs(draft.kappa * draft.theta), abs(total_log(levers))
+    return max(1.0, wanted / given) if given > 0 else 1.0
+
+
+def _told(draft: _Draft) -> dict[str, Any]:
+    """What a lesson says of its effect; the root's is what it gives back."""
+    effect = draft.effect
+    if effect is None or not draft.items:
+        return {"effect": draft.theta, "effect_total": 0.0, "se": None, "lfsr": None, "n_eff": 0.0}
+    return {
+        "effect": effect.theta,
+        "effect_total": effect.total,
+        "se": effect.se,
+        "lfsr": effect.lfsr,
+        "n_eff": effect.n_eff,
+        "log_e": effect.log_e if math.isfinite(effect.log_e) else None,
+        "confirmed": effect.confirmed,
+    }
 
 
 def slice_stats(key: str, family: FamilyInput, items: ScopeItems, config: LearningConfig) -> dict[str, Any]:
     """Raw statistics of a slice: from its row where there is one, else counted from the observations."""
     root, row = (family.stat(f"{key}|{scope_hash(part)}") for part in ((), items))
     if root is None or row is None:
-        inside = [o for o in family.observations if contains(o.scope, dict(items))]
-        total = Moments.of(o.y for o in family.observations)
-        part = Moments.of(o.y for o in inside)
-        n, mean, variance, wins = part.n, part.mean, part.variance, part.win_rate
-        efficiency: float | None = sum(o.time_efficiency for o in inside) / n if n else None
-        base = baseline(total.sum_y, total.n, config.baseline_pseudo_trades)
+        trades = family.trades
+        hit = trades.inside(items)
+        part = trades.y[hit]
+        n = len(part)
+        mean, variance = (float(part.mean()), float(part.var())) if n else (0.0, 0.0)
+        wins = float(np.mean(part > 0)) if n else 0.0
+        efficiency: float | None = float(trades.efficiency[hit].mean()) if n else None
+        base = baseline(float(trades.y.sum()), len(trades), config.baseline_pseudo_trades)
     else:
         stats = row.stats
         n, mean, variance, wins = row.n, stats["avg_rr"], stats["variance"], stats["win_rate"]
@@ -249,10 +324,10 @@ def slice_stats(key: str, family: FamilyInput, items: ScopeItems, config: Learni
 def _deprecated(lesson: Lesson, fit: Fit, now: int) -> Lesson:
     """The row of a lesson that no longer holds; the materializer leaves it out, so its lever relaxes to neutral."""
     items = tuple(lesson.scope_values.items())
-    if not items:
-        reason = "family_acts"
-    elif not fit.acts:
+    if not fit.acts:
         reason = fit.reason
+    elif not items:
+        reason = "family_acts"
     else:
         reason = "below_min_effect" if any(dict(k) == dict(items) for k in fit.effects) else "no_variance"
     return replace(

@@ -1,13 +1,14 @@
 """Lessons to documents: what ``learning_configs`` should say now (learning.md 6; decisions 16, 33).
 
 Every lesson that is a candidate or active and wants something is written; lists without lessons are written empty, so
-nothing stale stays in force. Decay is not applied here but at run time, once.
+nothing stale stays in force. Decay is not applied here but at run time, once. What an operator has muted, pinned or
+reverted (`learning.steering`) stands whatever the lessons say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from edgebook.domain.errors import EdgebookError, LearningError, OverrideError
@@ -15,6 +16,7 @@ from edgebook.domain.evidence import Lesson
 from edgebook.domain.levers import LEVERS, LessonType
 from edgebook.domain.pattern import CATEGORIES
 from edgebook.domain.scope import SCHEMAS, ScopeSchema, make_scope
+from edgebook.learning.steering import Documents, Steering, read_steering, write_steering
 from edgebook.overrides.record import (
     ACTING,
     LISTS,
@@ -24,8 +26,6 @@ from edgebook.overrides.record import (
     legal_targets,
     parse_documents,
 )
-
-Documents = tuple[Mapping[str, Any], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Materialized:
         changed: whether the content differs from the previous documents'; only then a new version is due.
         version: the version number in the documents: one more than before when changed.
         counts: overrides per list, and lessons that were ``inactive`` (neither candidate nor active), ``neutral`` (want
-            nothing) or ``refused``.
+            nothing) or ``refused``; those that an operator's act fixes are in neither of these.
         content_hash: SHA-256 of the content, without time of writing and version.
         refused: (lesson id, reason) of lessons that contradict the lever table or their module.
     """
@@ -59,10 +59,12 @@ def materialize(
     schemas: Mapping[str, ScopeSchema] = SCHEMAS,
     after: int = 0,
     previous_hash: str = "",
+    documents_of: Callable[[int], Documents | None] | None = None,
+    steering: Steering | None = None,
 ) -> Materialized:
     """The documents of ``lessons``, by read-modify-write on ``previous``.
 
-    Unrelated keys, feature flags and the mute of a lesson (``lesson.enabled`` false) are kept. Targets are clamped to
+    Unrelated keys, feature flags, mutes, pins and what stands of a revert are kept. Targets are clamped to
     the lever table; a lesson with an unknown, retired or foreign lever or a dimension of the other module is refused
     and reported.
 
@@ -73,6 +75,8 @@ def materialize(
         schemas: scope schema per module.
         previous_hash: content hash of ``previous`` where it is known.
         after: newest version known; the next one is higher, whatever a damaged document says of itself.
+        documents_of: documents of a config version, for what a revert holds; without it nothing is held.
+        steering: what an operator's act has just made of it; None: as ``previous`` says.
 
     Raises:
         LearningError: two lessons with one id.
@@ -85,8 +89,14 @@ def materialize(
     counts = dict.fromkeys([*(name for _, name in LISTS.values()), "inactive", "neutral", "refused"], 0)
     refused: list[tuple[str, str]] = []
     overrides: dict[str, Override] = {}
-    muted = {o.lesson_id for o in parse_documents(*previous, schemas=schemas)[0] if not o.enabled}
+    lessons = list(lessons)
+    steering = steering if steering is not None else read_steering(previous, schemas)
+    old = _reverted(steering, documents_of, schemas)
+    steering = steering.released(lessons, old) if documents_of is not None else replace(steering, held={})
+    fixed = steering.fixed(old)
     for lesson in lessons:
+        if lesson.id in fixed:
+            continue
         if lesson.status not in ACTING:
             counts["inactive"] += 1
             continue
@@ -95,7 +105,7 @@ def materialize(
                 f"two lessons have the id {lesson.id}; ids must be unique", stage="override_materializer"
             )
         try:
-            override = _override(lesson, schemas, enabled=lesson.id not in muted)
+            override = _override(lesson, schemas, enabled=lesson.id not in steering.muted)
         except EdgebookError as error:
             counts["refused"] += 1
             refused.append((lesson.id, error.message))
@@ -104,21 +114,35 @@ def materialize(
             counts["neutral"] += 1
             continue
         overrides[lesson.id] = override
+    for lesson_id, stands in fixed.items():
+        if stands is not None:
+            overrides[lesson_id] = replace(stands, enabled=lesson_id not in steering.muted)
+    for override in overrides.values():
         counts[LISTS[override.lesson_type][1]] += 1
-    return _written(overrides, previous, now, counts, tuple(sorted(refused)), after, previous_hash)
+    steered = previous[0], write_steering(previous[1], steering)
+    return _written(overrides, (previous, steered), now, counts, tuple(sorted(refused)), after, previous_hash)
+
+
+def _reverted(
+    steering: Steering, documents_of: Callable[[int], Documents | None] | None, schemas: Mapping[str, ScopeSchema]
+) -> dict[str, Override]:
+    """Overrides of the version reverted to, by lesson; none where nothing is held any more."""
+    documents = documents_of(steering.reverted_to) if documents_of is not None and steering.held else None
+    return {o.lesson_id: o for o in parse_documents(*documents, schemas=schemas)[0]} if documents is not None else {}
 
 
 def _written(
     overrides: Mapping[str, Override],
-    previous: Documents,
+    before: tuple[Documents, Documents],
     now: int,
     counts: dict[str, int],
     refused: tuple[tuple[str, str], ...],
     after: int,
     previous_hash: str,
 ) -> Materialized:
+    previous, steered = before
     version = max(after, *(_version(document) for document in previous))
-    dm, pm = dump_documents(overrides.values(), previous=previous, updated_at=now, version=version + 1)
+    dm, pm = dump_documents(overrides.values(), previous=steered, updated_at=now, version=version + 1)
     digest = content_hash(dm, pm)
     if digest == (previous_hash or content_hash(*previous)):
         return Materialized(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import LearningError
 from edgebook.domain.evidence import Observation, family_key
 from edgebook.domain.strands import DecisionLowcap, PositionClosed, Strand, TradeAction, TradeSummary
+from edgebook.domain.values import replace
 from edgebook.learning.slices import canonical
 
 RR_MIN, RR_MAX = -3.0, 10.0
@@ -97,7 +98,8 @@ def dm_observation(
     decision.
 
     ``y`` is the allocation-weighted mean rr over the positions that have closed so far. A close that is already part
-    of it gives back the stored observation unchanged.
+    of it gives back the stored observation unchanged; one whose rr was corrected since takes the former one's place in
+    ``y``, and in nothing else: what it said of roi, pnl and time is not kept apart.
 
     Raises:
         LearningError: the decision is not in the log.
@@ -113,8 +115,17 @@ def dm_observation(
     old = observation(key)
     part = (closed.allocation_pct, closed.summary.rr)
     if old is not None and strand.position_id in old.parts:
-        return old
+        parts = {**old.parts, strand.position_id: part}
+        return old if parts == old.parts else replace(old, y=_mean(parts), parts=parts)
     return _merged(old, strand, closed, made, asked, part)
+
+
+def _mean(parts: Mapping[str, tuple[float, float]]) -> float:
+    """Mean rr by allocation; by count where nothing was allocated."""
+    total = sum(a for a, _ in parts.values())
+    if total > 0:
+        return sum(a * rr for a, rr in parts.values()) / total
+    return sum(rr for _, rr in parts.values()) / len(parts)
 
 
 def _merged(
@@ -128,11 +139,6 @@ def _merged(
     summary, share = closed.summary, part[0]
     parts = {**(old.parts if old else {}), strand.position_id: part}
     total = sum(a for a, _ in parts.values())
-    y = (
-        sum(a * rr for a, rr in parts.values()) / total
-        if total > 0
-        else sum(rr for _, rr in parts.values()) / len(parts)
-    )
     before = (total - share) / total if total > 0 else 1 - 1 / len(parts)
 
     def blend(past: float, new: float) -> float:
@@ -146,7 +152,7 @@ def _merged(
         unit_id=closed.decision_id,
         ts=max(summary.exit_ts, old.ts) if old else summary.exit_ts,
         opened_at=opened,
-        y=y,
+        y=_mean(parts),
         roi=blend(old.roi if old else 0.0, summary.roi),
         pnl_usd=float(summary.pnl_usd) + (old.pnl_usd if old else 0.0),
         weight=min(1.0, total / asked.allocation_pct) if asked.allocation_pct > 0 else 1.0,

@@ -8,15 +8,17 @@ sums of X, and ``log det V0 = sum log(1 + a n_j) + sum log(1 + b S_w)`` (decisio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebook.kernels import kernel
 from edgebook.learning.design import Component, Design
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 _GRID = np.array([0.0, 0.01, 0.04, 0.16, 0.64, 2.5])
 
 
@@ -27,29 +29,49 @@ class Sums:
     gram: Floats
     by_day: Floats
     day_n: Floats
-    week_of_day: NDArray[np.int64]
-    week_starts: NDArray[np.int64]
+    week_of_day: Ints
+    week_starts: Ints
 
 
-def column_sums(design: Design, blocks: tuple[Component, ...], rows: NDArray[np.bool_] | None = None) -> Sums:
+def column_sums(design: Design, blocks: Sequence[Component], rows: NDArray[np.bool_] | None = None) -> Sums:
     """Sums over ``design`` (or only ``rows`` of it) of the intercept, the blocks' one-hot columns and y."""
     keep = slice(None) if rows is None else rows
     y, day = design.y[keep], design.day[keep]
-    widths = [len(block.levels) for block in blocks]
-    width = sum(widths) + 2
-    index = np.zeros((len(y), len(blocks) + 1), dtype=np.int64)
+    present, dense_day = (np.arange(len(design.days)), day) if rows is None else np.unique(day, return_inverse=True)
+    index = np.full((len(y), len(blocks) + 1), -1, dtype=np.int64)
+    index[:, 0] = 0
     offset = 1
     for k, block in enumerate(blocks):
         codes = block.codes[keep]
-        index[:, k + 1] = np.where(codes >= 0, codes + offset, width - 1)
-        offset += widths[k]
-    dense = np.zeros((len(y), width))
-    np.put_along_axis(dense, index, 1.0, axis=1)
-    dense[:, -1] = y
-    present, first = np.unique(day, return_index=True)
-    by_day = np.add.reduceat(dense, first, axis=0)
+        index[:, k + 1] = np.where(codes >= 0, codes + offset, -1)
+        offset += len(block.levels)
+    gram, by_day = np.zeros((offset + 1, offset + 1)), np.zeros((len(present), offset + 1))
+    _add(index, y, dense_day.astype(np.int64), gram, by_day)
+    gram += np.triu(gram, 1).T
     week_starts, week = np.unique(design.week_of_day[present], return_index=True, return_inverse=True)[1:]
-    return Sums(dense.T @ dense, by_day, by_day[:, 0].copy(), week.astype(np.int64), week_starts.astype(np.int64))
+    return Sums(gram, by_day, by_day[:, 0].copy(), week.astype(np.int64), week_starts.astype(np.int64))
+
+
+@kernel
+def _add(index: Ints, y: Floats, day: Ints, gram: Floats, by_day: Floats) -> None:
+    """The upper triangle of ``gram`` and the day sums, from the column numbers of each row (-1 = no column)."""
+    last = gram.shape[0] - 1
+    width = index.shape[1]
+    columns = np.empty(width, np.int64)
+    for i in range(len(y)):
+        m = 0
+        for k in range(width):
+            if index[i, k] >= 0:
+                columns[m] = index[i, k]
+                m += 1
+        for a in range(m):
+            left = columns[a]
+            for b in range(a, m):
+                gram[left, columns[b]] += 1.0
+            gram[left, last] += y[i]
+            by_day[day[i], left] += 1.0
+        gram[last, last] += y[i] * y[i]
+        by_day[day[i], last] += y[i]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +81,8 @@ class Shocks:
     day_weight: Floats
     day_factor: Floats
     week_factor: Floats
-    week_of_day: NDArray[np.int64]
-    week_starts: NDArray[np.int64]
+    week_of_day: Ints
+    week_starts: Ints
     log_det: float
 
     @classmethod
@@ -74,7 +96,7 @@ class Shocks:
         )
 
     def weekly(self, by_day: Floats) -> Floats:
-        """Week sums of day sums, each day weighed by ``1/(1 + a n_j)``."""
+        """Week sums of day sums (days, columns), each day weighed by ``1/(1 + a n_j)``."""
         out: Floats = np.add.reduceat(by_day * self.day_weight[:, None], self.week_starts, axis=0)
         return out
 
@@ -82,6 +104,14 @@ class Shocks:
         """``L' V0^-1 R`` from ``gram = L'R`` and the day sums of L and R."""
         out: Floats = gram - (left * self.day_factor[:, None]).T @ right
         out -= (self.weekly(left) * self.week_factor[:, None]).T @ self.weekly(right)
+        return out
+
+    def whiten(self, rows: Floats, day: Ints) -> Floats:
+        """``V0^-1 rows``: what is left of each row's value when its day's and week's shares are taken out."""
+        by_day: Floats = np.bincount(day, weights=rows, minlength=len(self.day_weight)).astype(float)
+        weekly = self.weekly(by_day[:, None])[:, 0]
+        shared = self.day_factor * by_day + self.day_weight * (self.week_factor * weekly)[self.week_of_day]
+        out: Floats = rows - shared[day]
         return out
 
 

@@ -3,11 +3,13 @@
 Everything is computed as a displacement from base: logs for multipliers, differences for gates. For the versions k of a
 family, in force from epoch e_k, with T_k the clamped blend of the matching targets::
 
-    T_k = clip(sum of d_i * x_i, bounds)          x_i = ln target_i, or target_i - base
+    T_k = clip(sum of d_i * c_i * x_i, bounds)          x_i = ln target_i, or target_i - base
     v   = v + clip(T_k - v, ± (e_{k+1} - e_k) * step)
 
-The last interval ends now; v starts at 0. d_i = 2^(-age / half_life), taken at the end of the interval. An epoch is one
-hour, and time enters only through it, so a question asked once or a thousand times within the hour has one answer.
+The last interval ends now; v starts at 0. d_i = 2^(-age / half_life), taken at the end of the interval; from a pin on
+it stays what it was in the hour of the pin. c_i is the conviction of a lesson that asks for more than its bound (1 for
+all others). What is muted counts in no interval (`history`). An epoch is one hour, and
+time enters only through it, so a question asked once or a thousand times within the hour has one answer.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from edgebook.domain.pattern import DM_ALLOCATION, S1_ENTRY, S3_RETEST, Pattern
 from edgebook.domain.scope import ScopeItems
 from edgebook.domain.strands import MatchedOverride, Nudge
 from edgebook.overrides.history import ConfigHistory, FamilyVersion
-from edgebook.overrides.match import overlap_shares, weight
+from edgebook.overrides.match import conviction, overlap_shares, weight
 from edgebook.overrides.record import Family, Override, levers_of
 
 #: Epochs after which any lever has reached its target: ln 3 / ln 1.02 = 55.5 (decisions 15).
@@ -211,7 +213,18 @@ def _remember(history: ConfigHistory, key: tuple[object, ...], result: object) -
 class _Derived:
     """Per-override numbers of a family version, in the order of its index."""
 
-    __slots__ = ("half_lives", "levers", "limits", "pulls", "scopes", "seen_at", "steps", "weights")
+    __slots__ = (
+        "convictions",
+        "frozen",
+        "half_lives",
+        "levers",
+        "limits",
+        "pulls",
+        "scopes",
+        "seen_at",
+        "steps",
+        "weights",
+    )
 
     def __init__(self, version: FamilyVersion) -> None:
         overrides = version.index.overrides
@@ -219,10 +232,13 @@ class _Derived:
         self.limits = tuple((_displacement(row, row.lo), _displacement(row, row.hi)) for row in self.levers)
         self.steps = tuple(row.step for row in self.levers)
         self.pulls = [tuple(_pull(row, override) for row in self.levers) for override in overrides]
+        self.convictions = [conviction(override) for override in overrides]
         self.half_lives = [override.half_life_hours for override in overrides]
         self.seen_at = [override.evidence_at / HOUR for override in overrides]
         self.weights = [weight(override) for override in overrides]
         self.scopes = [dict(override.scope) for override in overrides]
+        #: Position of each pinned override -> epoch of its pin.
+        self.frozen = {i: o.pinned_at // HOUR for i, o in enumerate(overrides) if o.pinned_at is not None}
 
 
 def _displacement(row: Lever, value: float) -> float:
@@ -255,7 +271,9 @@ def _matched(version: FamilyVersion, scope: ScopeItems) -> tuple[int, ...]:
 
 
 def _decays(derived: _Derived, positions: Sequence[int], epoch: int) -> list[float]:
-    seen_at, half_lives = derived.seen_at, derived.half_lives
+    seen_at, half_lives, frozen = derived.seen_at, derived.half_lives, derived.frozen
+    if frozen:
+        return [decay(min(epoch, frozen.get(i, epoch)) - seen_at[i], half_lives[i]) for i in positions]
     return [decay(epoch - seen_at[i], half_lives[i]) for i in positions]
 
 
@@ -268,9 +286,12 @@ def _blend(version: FamilyVersion, positions: Sequence[int], decays: Sequence[fl
     if version.blend == "average":
         sums = _averages(version, positions, decays)
     else:
-        pulls = derived.pulls
+        pulls, sure = derived.pulls, derived.convictions
         pairs = list(zip(positions, decays, strict=True))
-        sums = [math.fsum([d * (pulls[i][lever] or 0.0) for i, d in pairs]) for lever in range(len(derived.levers))]
+        sums = [
+            math.fsum([d * sure[i] * (pulls[i][lever] or 0.0) for i, d in pairs])
+            for lever in range(len(derived.levers))
+        ]
     clamped: list[float] = []
     for total, (lo, hi) in zip(sums, derived.limits, strict=True):
         clamped.append(0.0 if -_SNAP < total < _SNAP else min(max(total, lo), hi))
@@ -392,7 +413,15 @@ def _because(
             o = overrides[i]
             targets = {name: o.targets[name] * scale}
             found.append(
-                MatchedOverride(o.lesson_id, derived.scopes[i], o.status, targets, decayed, derived.weights[i])
+                MatchedOverride(
+                    o.lesson_id,
+                    derived.scopes[i],
+                    o.status,
+                    targets,
+                    decayed,
+                    derived.weights[i],
+                    derived.convictions[i],
+                )
             )
     return tuple(found)
 

@@ -3,13 +3,16 @@
 The slew of ``combine`` walks this history, so applied values move at most one step per epoch whatever a new version
 brings, and a past decision can be computed again exactly. Histories are immutable; a longer one shares everything with
 the shorter.
+
+A lesson that is muted counts from then on as if it had never acted, in every version walked: a mute acts at once, as a
+kill switch does (decisions 15). Once it is unmuted it comes in by the slew, like a new one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from edgebook.domain.decay import HOUR
@@ -38,12 +41,23 @@ class FamilyVersion:
 
     Attributes:
         epoch: hour since 1970 from which it is in force.
-        previous: the family's version before; None when it began at base.
         entered, matched: memos of ``combine`` (displacement at ``epoch`` by scope; matched positions by scope).
         derived: memo of ``combine`` (per-override numbers).
     """
 
-    __slots__ = ("_index", "blend", "derived", "entered", "epoch", "family", "matched", "overrides", "previous")
+    __slots__ = (
+        "_index",
+        "_origin",
+        "_previous",
+        "_twins",
+        "blend",
+        "derived",
+        "entered",
+        "epoch",
+        "family",
+        "matched",
+        "overrides",
+    )
 
     def __init__(
         self, family: Family, overrides: tuple[Override, ...], epoch: int, previous: FamilyVersion | None, blend: Blend
@@ -51,8 +65,10 @@ class FamilyVersion:
         self.family = family
         self.overrides = overrides
         self.epoch = epoch
-        self.previous = previous
         self.blend: Blend = blend
+        self._previous = previous
+        self._origin: tuple[FamilyVersion, frozenset[str]] | None = None
+        self._twins: dict[frozenset[str], FamilyVersion] = {}
         self._index: MatchIndex | None = None
         self.entered: dict[ScopeItems, tuple[float, ...]] = {}
         self.matched: dict[ScopeItems, tuple[int, ...]] = {}
@@ -64,6 +80,26 @@ class FamilyVersion:
         if self._index is None:
             self._index = MatchIndex(self.overrides)
         return self._index
+
+    @property
+    def previous(self) -> FamilyVersion | None:
+        """The family's version before; None when it began at base."""
+        if self._origin is not None:
+            version, lessons = self._origin
+            self._previous = version.previous.without(lessons) if version.previous is not None else None
+            self._origin = None
+        return self._previous
+
+    def without(self, lessons: frozenset[str]) -> FamilyVersion:
+        """This version, and each one before it, as if ``lessons`` had been muted in it; made as far back as asked."""
+        if not lessons:
+            return self
+        twin = self._twins.get(lessons)
+        if twin is None:
+            twin = FamilyVersion(self.family, _muted(self.overrides, lessons), self.epoch, None, self.blend)
+            twin._origin = self, lessons
+            self._twins[lessons] = twin
+        return twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +131,7 @@ class ConfigHistory:
     """
 
     __slots__ = (
+        "_as_of",
         "_known",
         "_line",
         "_size",
@@ -128,6 +165,7 @@ class ConfigHistory:
         self._size = 0
         self._line: list[ConfigHistory] = [self]
         self._views: dict[int, ConfigHistory] = {}
+        self._as_of: dict[int, ConfigHistory] = {}
 
     @classmethod
     def from_versions(
@@ -189,6 +227,8 @@ class ConfigHistory:
                 continue
             # A version replaced within its first epoch never moved anything.
             past = before.previous if before is not None and before.epoch == epoch else before
+            if before is not None and past is not None:
+                past = past.without(_newly_muted(before.overrides, now))
             families[family] = FamilyVersion(family, now, epoch, past, self.mode.blend)
         return families
 
@@ -204,12 +244,16 @@ class ConfigHistory:
     def as_of(self, version: int) -> ConfigHistory:
         """The history as it was when ``version`` was the newest: what an open trade is pinned to (decisions 11, 46).
 
-        Kill switches and flags stay those of today: they act at once. A number between two versions means the lower
-            one.
+        Kill switches, flags and mutes stay those of today: they act at once. A number between two versions means the
+        lower one.
         """
         if version >= self.current_version:
             return self
-        return self._prefix(bisect_right(self._line, version, 0, self._size + 1, key=lambda h: h.current_version) - 1)
+        size = bisect_right(self._line, version, 0, self._size + 1, key=lambda h: h.current_version) - 1
+        found = self._as_of.get(size)
+        if found is None:
+            found = self._as_of[size] = self._prefix(size)._without([o for o in self.overrides if not o.enabled])
+        return found
 
     def until(self, ts: int) -> ConfigHistory:
         """The history as it was at ``ts`` (microseconds UTC): nothing that came into force later."""
@@ -233,6 +277,17 @@ class ConfigHistory:
             self._views[size] = shorter._view(self.neutral_channels, self.flags)
         return self._views[size]
 
+    def _without(self, muted: Sequence[Override]) -> ConfigHistory:
+        """This history as if the lessons of ``muted`` had never acted in it."""
+        touched = {o.family for o in muted} & self.families.keys()
+        if not touched:
+            return self
+        lessons = frozenset(o.lesson_id for o in muted)
+        view = self._view(self.neutral_channels, self.flags)
+        view.overrides = _muted(self.overrides, lessons)
+        view.families = {f: v.without(lessons) if f in touched else v for f, v in self.families.items()}
+        return view
+
     def _view(self, channels: frozenset[str], flags: Flags) -> ConfigHistory:
         view = ConfigHistory(self.mode, channels)
         view.current_version, view.in_force_from = self.current_version, self.in_force_from
@@ -244,6 +299,16 @@ class ConfigHistory:
         )
         view.flags, view._line, view._size = flags, self._line, self._size
         return view
+
+
+def _muted(overrides: tuple[Override, ...], lessons: frozenset[str]) -> tuple[Override, ...]:
+    return tuple(replace(o, enabled=False) if o.lesson_id in lessons else o for o in overrides)
+
+
+def _newly_muted(before: tuple[Override, ...], now: tuple[Override, ...]) -> frozenset[str]:
+    """Lessons that acted before and are muted now."""
+    muted = {o.lesson_id for o in now if not o.enabled}
+    return frozenset(o.lesson_id for o in before if o.enabled and o.lesson_id in muted) if muted else EMPTY
 
 
 def _check_channels(channels: frozenset[str]) -> None:

@@ -17,6 +17,7 @@ from edgebook.overrides.record import Family, Override
 
 #: Dims of the module's schema: k_max of the specificity term (learning.md 7).
 _K_MAX = {"dm_alloc": 13, "pm_strength": 10, "pm_tuning": 10}
+_MOST_CONVICTION = 10.0
 _EFFECT_SCALE = 0.25  # R, or tuning score (decisions 14, 30)
 _N_SCALE = 25.0  # observations
 
@@ -94,7 +95,7 @@ def weight(override: Override, at: int | None = None) -> float:
 
     Args:
         override: the override.
-        at: microseconds UTC; with it the weight includes the decay.
+        at: microseconds UTC; with it the weight includes the decay, which stands still from a pin on.
 
     >>> from edgebook.overrides.record import Override
     >>> stats = {"effect_total": 0.25, "n": 25, "variance": 1.0}
@@ -114,7 +115,21 @@ def weight(override: Override, at: int | None = None) -> float:
     k_max = max(_K_MAX[override.lesson_type], len(override.scope))
     base = math.tanh(abs(effect) / _EFFECT_SCALE) * -math.expm1(-max(n, 0.0) / _N_SCALE) / (1.0 + max(variance, 0.0))
     base *= math.sqrt((len(override.scope) + 1) / (k_max + 1))
-    return base if at is None else base * decay((at - override.evidence_at) / HOUR, override.half_life_hours)
+    if at is None:
+        return base
+    until = at if override.pinned_at is None else min(at, override.pinned_at)
+    return base * decay((until - override.evidence_at) / HOUR, override.half_life_hours)
+
+
+def conviction(override: Override) -> float:
+    """How many times over its bound a multiplier lesson would go, in [1, 10]: what it counts beside others.
+
+    A target ends at the lever's bound whatever the effect; ``stats.conviction`` keeps how much more was asked, so that
+    a lesson of -2 R is not outvoted by one of +.4 R. Alone it changes nothing: the blend ends at the same bound.
+    """
+    if override.lesson_type == "pm_tuning":
+        return 1.0
+    return min(_MOST_CONVICTION, max(1.0, _number(override.stats, "conviction", 1.0)))
 
 
 def overlap_shares(overrides: Sequence[Override]) -> list[float]:

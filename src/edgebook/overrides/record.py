@@ -62,11 +62,12 @@ class Override:
             at 1h.
         stats: the lesson's statistics as stored (``n``, ``variance``, ``effect``, ``effect_total``, ``edge_raw`` ...).
         status: ``candidate`` or ``active``; both act (decisions 16).
-        enabled: False mutes this override.
+        enabled: False mutes this override: it is listed and does not act.
         half_life_hours: its evidence counts half after this long (> 0).
         evidence_at: time of its newest evidence, microseconds UTC; decay counts from here.
         base_at_fit: base of each gate when the lesson was fitted; a base that has changed since shifts the target with
             it.
+        pinned_at: when an operator pinned it, microseconds UTC: its decay stands still from then on. None: not pinned.
     """
 
     lesson_id: str
@@ -84,6 +85,7 @@ class Override:
     stats: Mapping[str, Any] = field(default_factory=dict)
     base_at_fit: Mapping[str, float] = field(default_factory=dict)
     latent_factor_id: str = ""
+    pinned_at: int | None = None
 
     @property
     def family(self) -> Family:
@@ -275,6 +277,7 @@ def _read_item(item: Any, lesson_type: LessonType, schema: ScopeSchema) -> tuple
         stats=_typed(item, "stats", Mapping),
         base_at_fit=_read_bases(item.get("base_at_fit", {}), targets),
         latent_factor_id="" if lesson.get("latent_factor_id") is None else _typed(lesson, "latent_factor_id", str),
+        pinned_at=None if lesson.get("pinned_at") is None else _time(lesson, "pinned_at"),
     )
     return override, notes
 
@@ -401,6 +404,8 @@ def _dump_item(override: Override) -> dict[str, Any]:
         "lesson_type": override.lesson_type,
         "status": override.status,
     }
+    if override.pinned_at is not None:
+        item["lesson"]["pinned_at"] = override.pinned_at
     if override.base_at_fit:
         item["base_at_fit"] = dict(override.base_at_fit)
     return item

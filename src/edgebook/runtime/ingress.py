@@ -1,4 +1,4 @@
-"""Loopback ingress: how ``edgebook inject``, ``edgebook kill-switch`` or any program of that user reach the running
+"""Loopback ingress: how ``edgebook inject``, ``kill-switch``, ``config`` or any program of that user reach the running
 system (decisions 38, 39).
 
 A tiny HTTP server on 127.0.0.1 takes what is posted and queues it; between two steps the driver hands JSONL social
@@ -16,12 +16,17 @@ most 4,000,000 bytes, is answered with
   delivering it again does no harm).
 
 ``POST /kill-switch`` with ``{"on": true, "channel": ""}`` (a channel is ``dm``, ``strength`` or ``tuning``; "" is the
-book) is answered with 200 and ``{"changed": true, "in_force": [...]}``: whether that changed anything, and every
-protection that is on now (`views.protections_view`); it holds from the next step on. The errors are those above.
+book; ``who`` and ``why`` may stand beside) is answered with 200 and ``{"changed": true, "in_force": [...]}``: whether
+that changed anything, and every protection that is on now (`views.protections_view`); it holds from the next step on.
+The errors are those above.
 
 ``POST /position`` with ``{"id": "...", "do": "pause"}`` (or ``resume``, ``archive``: `trading.lifecycle`) is answered
 with 200 and ``{"changed": true, "status": "paused"}``, or 400 and the reason where there is no such position or it
 cannot be turned so now.
+
+``POST /config`` with ``{"do": "mute", "target": "...", "who": "...", "why": "..."}`` (`domain.steering`; ``why`` may be
+left out) is answered with 200 and ``{"changed": true, "target": "...", "config_version": 8}``: the whole id of the
+lesson, and the version in force now; or 400 and the reason.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ import json
 import os
 import queue
 import secrets
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +50,7 @@ from typing import Any, TypedDict
 from edgebook.domain.errors import InputError
 from edgebook.domain.masking import masked
 from edgebook.domain.protection import channel_scope
+from edgebook.domain.steering import ACTS, check_words
 from edgebook.overrides.record import CHANNELS
 from edgebook.trading.lifecycle import WISHES
 from edgebook.trading.signals import ACCEPTED, KNOWN, REFUSED, Receipt
@@ -70,6 +77,8 @@ class Turn:
 
     scope: str
     on: bool
+    who: str = ""
+    why: str = ""
     changed: bool = False
     in_force: Sequence[Mapping[str, object]] = ()
     done: threading.Event = field(default_factory=threading.Event)
@@ -87,7 +96,22 @@ class Move:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-Inbox = queue.SimpleQueue[Delivery | Turn | Move]
+@dataclass(slots=True)
+class Steer:
+    """One posted act on what was learnt (`domain.steering`), and what came of it."""
+
+    act: str
+    target: str
+    who: str
+    why: str
+    changed: bool = False
+    version: int = 0
+    refused: str = ""
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+Asked = Delivery | Turn | Move | Steer
+Inbox = queue.SimpleQueue[Asked]
 
 
 class Answer(TypedDict):
@@ -189,7 +213,7 @@ def post(db_url: str, lines: Sequence[str]) -> Answer:
     return total
 
 
-def post_turn(db_url: str, on: bool, channel: str = "") -> dict[str, Any]:
+def post_turn(db_url: str, on: bool, channel: str = "", who: str = "", why: str = "") -> dict[str, Any]:
     """Turn the kill switch of the running system, of the book or of one learning channel, and wait for the answer.
 
     Raises:
@@ -197,8 +221,31 @@ def post_turn(db_url: str, on: bool, channel: str = "") -> dict[str, Any]:
     """
     if channel not in ("", *CHANNELS):
         raise InputError(f"channel {channel!r} is none of {', '.join(CHANNELS)}")
-    found: dict[str, Any] = _send(_running(db_url), "/kill-switch", json.dumps({"on": on, "channel": channel}).encode())
+    body = {"on": on, "channel": channel, "who": who, "why": why}
+    found: dict[str, Any] = _send(_running(db_url), "/kill-switch", json.dumps(body).encode())
     return found
+
+
+def post_steer(db_url: str, act: str, target: str, who: str, why: str) -> dict[str, Any]:
+    """Have the running system do an operator's act on what was learnt, and wait for the answer.
+
+    Raises:
+        InputError: no system is running on this database, or it refused.
+    """
+    body = {"do": act, "target": target, "who": who, "why": why}
+    found: dict[str, Any] = _send(_running(db_url), "/config", json.dumps(body).encode())
+    return found
+
+
+def is_running(db_url: str) -> bool:
+    """Whether somebody listens at the address beside this database; a killed system leaves an address and no
+    listener."""
+    try:
+        port = int(json.loads(address_file(db_url).read_text())["port"])
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            return True
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return False
 
 
 def post_move(db_url: str, position_id: str, wish: str) -> dict[str, Any]:
@@ -292,7 +339,39 @@ def _turn_of(body: bytes) -> Turn:
     channel = asked.get("channel", "") if isinstance(asked, dict) else None
     if not isinstance(on, bool) or channel not in ("", *CHANNELS):
         raise InputError(f'POST /kill-switch takes {{"on": true, "channel": ""}}; channels are {", ".join(CHANNELS)}')
-    return Turn(channel_scope(channel), on)
+    return Turn(channel_scope(channel), on, *_words(asked))
+
+
+def _words(asked: Mapping[str, Any]) -> tuple[str, str]:
+    """Who asks, and why; "" where it is not said.
+
+    Raises:
+        InputError: something else than a line of text.
+    """
+    who, why = asked.get("who", ""), asked.get("why", "")
+    if not isinstance(who, str) or not isinstance(why, str):
+        raise InputError(f"who and why are text, were {who!r} and {why!r}")
+    check_words(who=who, why=why)
+    return who, why
+
+
+def _steer_of(body: bytes) -> Steer:
+    """The act a body asks for.
+
+    Raises:
+        InputError: it asks for none.
+    """
+    try:
+        asked = json.loads(_text_of(body))
+    except (ValueError, RecursionError):
+        asked = None
+    act, target = (asked.get("do"), asked.get("target")) if isinstance(asked, dict) else (None, None)
+    if act not in ACTS or not isinstance(target, str) or not asked.get("who"):
+        raise InputError(
+            f'POST /config takes {{"do": "mute", "target": "...", "who": "...", "why": "..."}}; do is one of '
+            f"{', '.join(ACTS)}"
+        )
+    return Steer(act, target, *_words(asked))
 
 
 def _move_of(body: bytes) -> Move:
@@ -312,71 +391,91 @@ def _move_of(body: bytes) -> Move:
     return Move(ident, wish)
 
 
+class _Handler(BaseHTTPRequestHandler):
+    """What is posted, checked and queued; a subclass knows the queue and the token."""
+
+    inbox: Inbox
+    token: str
+    timeout = 10
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length") or ""
+        size = int(length) if length.isascii() and length.isdecimal() and len(length) < 16 else 0
+        if not hmac.compare_digest((self.headers.get("X-Edgebook-Token") or "").encode(), self.token.encode()):
+            return self._refuse(403, "wrong or missing token", size)
+        takes = {
+            "/signals": self._signals,
+            "/kill-switch": self._kill_switch,
+            "/position": self._position,
+            "/config": self._config,
+        }
+        take = takes.get(self.path)
+        if take is None or not 0 < size <= MAX_BODY_BYTES:
+            return self._refuse(400, f"POST to {', '.join(takes)} takes 1 to {MAX_BODY_BYTES} bytes", size)
+        body = self.rfile.read(size)
+        if len(body) < size:
+            return self._refuse(400, f"the body ended after {len(body)} of {size} bytes", 0)
+        try:
+            return take(body)
+        except InputError as error:
+            return self._refuse(400, error.message, 0)
+
+    def _signals(self, body: bytes) -> None:
+        lines = numbered(_text_of(body).split("\n"))
+        delivery = Delivery([line for _, line in lines])
+        if self._done(delivery):
+            self._answer(200, answer_of([n for n, _ in lines], delivery.receipts))
+
+    def _kill_switch(self, body: bytes) -> None:
+        turn = _turn_of(body)
+        if self._done(turn):
+            self._answer(200, {"changed": turn.changed, "in_force": turn.in_force})
+
+    def _position(self, body: bytes) -> None:
+        move = _move_of(body)
+        if not self._done(move):
+            return
+        if move.refused:
+            self._refuse(400, move.refused, 0)
+        else:
+            self._answer(200, {"changed": move.changed, "status": move.status})
+
+    def _config(self, body: bytes) -> None:
+        asked = _steer_of(body)
+        if not self._done(asked):
+            return
+        if asked.refused:
+            self._refuse(400, asked.refused, 0)
+        else:
+            found = {"changed": asked.changed, "target": asked.target, "config_version": asked.version}
+            self._answer(200, found)
+
+    def _done(self, asked: Asked) -> bool:
+        """Queue it and wait until the driver has got to it; when it does not, the sender is told so."""
+        self.inbox.put(asked)
+        if asked.done.wait(ANSWER_SECONDS):
+            return True
+        self._refuse(503, "queued, but the system did not get to it in time", 0)
+        return False
+
+    def _refuse(self, status: int, reason: str, unread: int) -> None:
+        """Answer with an error; what is still being sent is read first, or the sender would never see it."""
+        left = min(unread, _DRAINED_BYTES)
+        while left > 0 and (data := self.rfile.read(min(left, _CHUNK))):
+            left -= len(data)
+        self._answer(status, {"error": reason})
+
+    def _answer(self, status: int, body: Mapping[str, object]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are not logged to the terminal; deliveries are counted in the log of strands."""
+
+
 def _handler(inbox: Inbox, token: str) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
-
-        def do_POST(self) -> None:
-            length = self.headers.get("Content-Length") or ""
-            size = int(length) if length.isascii() and length.isdecimal() and len(length) < 16 else 0
-            if not hmac.compare_digest((self.headers.get("X-Edgebook-Token") or "").encode(), token.encode()):
-                return self._refuse(403, "wrong or missing token", size)
-            takes = {"/signals": self._signals, "/kill-switch": self._kill_switch, "/position": self._position}
-            take = takes.get(self.path)
-            if take is None or not 0 < size <= MAX_BODY_BYTES:
-                return self._refuse(400, f"POST to {', '.join(takes)} takes 1 to {MAX_BODY_BYTES} bytes", size)
-            body = self.rfile.read(size)
-            if len(body) < size:
-                return self._refuse(400, f"the body ended after {len(body)} of {size} bytes", 0)
-            try:
-                return take(body)
-            except InputError as error:
-                return self._refuse(400, error.message, 0)
-
-        def _signals(self, body: bytes) -> None:
-            lines = numbered(_text_of(body).split("\n"))
-            delivery = Delivery([line for _, line in lines])
-            if self._done(delivery):
-                self._answer(200, answer_of([n for n, _ in lines], delivery.receipts))
-
-        def _kill_switch(self, body: bytes) -> None:
-            turn = _turn_of(body)
-            if self._done(turn):
-                self._answer(200, {"changed": turn.changed, "in_force": turn.in_force})
-
-        def _position(self, body: bytes) -> None:
-            move = _move_of(body)
-            if not self._done(move):
-                return
-            if move.refused:
-                self._refuse(400, move.refused, 0)
-            else:
-                self._answer(200, {"changed": move.changed, "status": move.status})
-
-        def _done(self, asked: Delivery | Turn | Move) -> bool:
-            """Queue it and wait until the driver has got to it; when it does not, the sender is told so."""
-            inbox.put(asked)
-            if asked.done.wait(ANSWER_SECONDS):
-                return True
-            self._refuse(503, "queued, but the system did not get to it in time", 0)
-            return False
-
-        def _refuse(self, status: int, reason: str, unread: int) -> None:
-            """Answer with an error; what is still being sent is read first, or the sender would never see it."""
-            left = min(unread, _DRAINED_BYTES)
-            while left > 0 and (data := self.rfile.read(min(left, _CHUNK))):
-                left -= len(data)
-            self._answer(status, {"error": reason})
-
-        def _answer(self, status: int, body: Mapping[str, object]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Requests are not logged to the terminal; deliveries are counted in the log of strands."""
-
-    return Handler
+    return type("Handler", (_Handler,), {"inbox": inbox, "token": token})

@@ -1,7 +1,8 @@
 """Rebuild: every projection refolded from the log alone, and compared with what is stored (architecture law 1).
 
 Learning is replayed at the points where its jobs changed something: each ``job_completed`` and ``config_changed``
-strand makes the job run again on the rebuilt tables. The rebuilt log must reach the same hash.
+strand makes the job run again on the rebuilt tables, each ``config_steered`` the operator's act. The rebuilt log must
+reach the same hash.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import cast
 
 from edgebook.adapters.brokers.paper import PaperBroker
 from edgebook.adapters.memory import MemoryStore
-from edgebook.desk import Desk
+from edgebook.desk import LEARNER, Desk
 from edgebook.domain.errors import StrandError
+from edgebook.domain.steering import ConfigSteered
 from edgebook.domain.strands import ConfigChanged, JobCompleted, Strand
-from edgebook.jobs import JOBS, Job, run_materializer
+from edgebook.jobs import JOBS, Job, run_materializer, steer_config
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import MarketReader, UnitOfWork
 from edgebook.trading.rules import TradingRules
@@ -84,7 +86,9 @@ def rebuild(stored: UnitOfWork, rules: TradingRules, learning: LearningConfig) -
 def _replay(desk: Desk, strand: Strand, learners: Mapping[str, Job]) -> None:
     """Learning runs again where it changed something; every other strand is folded as it is."""
     payload = strand.payload
-    if isinstance(payload, ConfigChanged):
+    if isinstance(payload, ConfigSteered):
+        steer_config(desk, payload.act, payload.target, payload.who, payload.why, strand.ts_event)
+    elif isinstance(payload, ConfigChanged) and payload.updated_by == LEARNER:
         run_materializer(desk, strand.ts_event)
     elif isinstance(payload, JobCompleted) and payload.job != "override_materializer":
         learners[payload.job].run(desk, payload.slot)

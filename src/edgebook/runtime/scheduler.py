@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from edgebook.domain.errors import InputError
 from edgebook.jobs import MICROS
-from edgebook.runtime.ingress import Inbox, Move, Turn
+from edgebook.runtime.ingress import Inbox, Move, Steer, Turn
 from edgebook.runtime.live import VenueEnd
 from edgebook.runtime.system import System
 from edgebook.runtime.timetable import Timetable, start_pm_jobs
@@ -164,10 +164,12 @@ def _deliver(system: System, inbox: Inbox) -> None:
         except queue.Empty:
             return
         if isinstance(posted, Turn):
-            posted.changed = system.turn(posted.scope, posted.on)
+            posted.changed = system.turn(posted.scope, posted.on, posted.who, posted.why)
             posted.in_force = protections_view(system.desk.uow)
         elif isinstance(posted, Move):
             _move(system, posted)
+        elif isinstance(posted, Steer):
+            _steer(system, posted)
         else:
             posted.receipts = system.take(posted.lines)
         system.commit()
@@ -181,3 +183,13 @@ def _move(system: System, move: Move) -> None:
         move.status = system.desk.position(move.position_id).status
     except InputError as error:
         move.refused = error.message
+
+
+def _steer(system: System, asked: Steer) -> None:
+    """Do an operator's act on what was learnt, or note why it cannot be done."""
+    try:
+        found = system.steer(asked.act, asked.target, asked.who, asked.why)
+        asked.target, asked.changed = found.target, found.result is not None
+        asked.version = system.desk.history.current_version
+    except InputError as error:
+        asked.refused = error.message

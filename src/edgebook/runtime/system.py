@@ -11,6 +11,7 @@ import structlog
 from edgebook.desk import Desk
 from edgebook.domain.errors import EdgebookError
 from edgebook.domain.evidence import JobRun, Watermark
+from edgebook.domain.steering import operator_note
 from edgebook.domain.timeframe import micros
 from edgebook.jobs import (
     Counts,
@@ -22,9 +23,11 @@ from edgebook.jobs import (
     pm_core_tick,
     settle_order,
     settle_orders,
+    steer_config,
     turn_kill_switch,
     turn_position,
 )
+from edgebook.learning.acts import Steered
 from edgebook.runtime.market import Tape
 from edgebook.runtime.timetable import Timetable
 from edgebook.trading.signals import Receipt, reading_order
@@ -180,10 +183,18 @@ class System:
         """
         return self._ingest(lines, self.clock)
 
-    def turn(self, scope: str, on: bool) -> bool:
+    def turn(self, scope: str, on: bool, who: str = "", why: str = "") -> bool:
         """The kill switch of a scope (`domain.protection`), turned at the clock's time; whether that changed
         anything."""
-        return bool(turn_kill_switch(self.desk, scope, on, self.clock)["applied"])
+        return bool(turn_kill_switch(self.desk, scope, on, self.clock, operator_note(who, why))["applied"])
+
+    def steer(self, act: str, target: str, who: str, why: str) -> Steered:
+        """An operator's act on what was learnt (`domain.steering`), at the clock's time.
+
+        Raises:
+            InputError: there is no such lesson or version, or it cannot be done now.
+        """
+        return steer_config(self.desk, act, target, who, why, self.clock)
 
     def turn_position(self, ident: str, wish: str) -> bool:
         """A position paused, resumed or archived at the clock's time; whether that changed anything.

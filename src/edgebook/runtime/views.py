@@ -380,6 +380,7 @@ def _line(strand: Strand) -> dict[str, Json]:
             + (f", blocked by {', '.join(p.blocked_by)}" if p.blocked_by else "")
         ),
         "protection_changed": lambda p: f"{p.reason} {'on' if p.on else 'off'} for {p.scope} ({p.detail})",
+        "config_steered": lambda p: f"{p.who}: {p.act} {p.target}" + (f" ({p.why})" if p.why else ""),
         "nav_marked": lambda p: f"the book is worth {p.nav_usd} USD",
         "uptrend_episode_summary": lambda p: f"{p.episode_type}: {p.outcome}",
         "social_lowcap": lambda p: f"{p.curator} on {p.symbol}: {p.intent}",

@@ -244,7 +244,9 @@ def _share(nav_usd: Decimal, against_usd: Decimal) -> str:
 # ---------------------------------------------------------------- switched
 
 
-def switch(row: Protection, on: bool, now: int, nav_usd: Decimal | None = None) -> tuple[Strand, ...]:
+def switch(
+    row: Protection, on: bool, now: int, nav_usd: Decimal | None = None, note: str = "operator"
+) -> tuple[Strand, ...]:
     """An operator turns the kill switch of a scope: the book's, or that of one learning channel.
 
     ``off`` lifts the book's drawdown stop too: no trade could, once nothing is held. The peak is the book's value from
@@ -252,17 +254,18 @@ def switch(row: Protection, on: bool, now: int, nav_usd: Decimal | None = None) 
 
     Args:
         nav_usd: value of the book at ``now``; needed where ``off`` lifts a drawdown stop.
+        note: who turned it and why (`domain.steering.operator_note`), the ``detail`` of the strand.
 
     Empty where it stands so already.
     """
     if on:
-        change = ProtectionChanged("kill_switch", row.scope, True, 0, "operator")
+        change = ProtectionChanged("kill_switch", row.scope, True, 0, note)
         return () if row.block("kill_switch") is not None else (_strand(row, change, now),)
     told: list[Strand] = []
     stopped = row.block("drawdown") is not None
     for reason in ("kill_switch", "drawdown"):
         if (block := row.block(reason)) is not None:
-            told.append(_off(row, block, now, nav_usd if reason in _OF_NAV else None, "operator"))
+            told.append(_off(row, block, now, nav_usd if reason in _OF_NAV else None, note))
             row = evolve_protection(row, told[-1], row.scope)
     if stopped and nav_usd is not None:
         told.append(_strand(row, NavMarked(nav_usd, restarts=True), now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import threading
 from contextlib import contextmanager
@@ -94,6 +95,29 @@ def test_a_channel_has_its_own_scope(switch):
         code, out, _ = switch("on", "--channel", "tuning")
         assert (code, asked) == (0, [("channel|tuning", True)])
     assert out == "kill switch on for channel tuning: its overrides are neutral (it was so already)\n"
+
+
+def test_who_and_why_are_posted_with_it(switch):
+    """The name given, else the user's; the strand keeps both."""
+    told = []
+    with ingress.listening(URL, 0) as (inbox, _):
+
+        def answer():
+            while (turn := inbox.get()) is not None:
+                told.append((turn.who, turn.why))
+                turn.done.set()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert switch("on", "--who", "ann", "--why", "venue is down")[0] == 0
+        assert switch("on")[0] == 0
+        code, _, err = switch("on", "--why", "a\nb")
+        inbox.put(None)
+        thread.join(10)
+
+    assert told == [("ann", "venue is down"), (getpass.getuser(), "")]
+    assert code == 2
+    assert "why must be one line" in err
 
 
 def test_json_has_the_same_facts(switch):

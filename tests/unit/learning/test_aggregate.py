@@ -129,7 +129,7 @@ def test_decision_is_one_observation_updated_by_its_siblings(make):
     assert row.weight == 1.0
     assert row.parts == {"p1": (1.0, 2.0), "p2": (3.0, -1.0)}
     dm_rows = [r for r in store.stats.values() if r.module == "dm"]
-    assert len(dm_rows) == 7  # root, three dims, three pairs
+    assert len(dm_rows) == 8  # root, three dims, three pairs, all three
     for r in dm_rows:
         assert r.n == 1
         assert r.stats["sum_rr"] == pytest.approx(row.y, abs=1e-12)
@@ -323,3 +323,88 @@ def test_depths_are_settings(make):
     assert {len(r.scope_values) for r in store.stats.values()} == {0, 1}
     assert store.stats[f"{FAMILY}|{scope_hash(())}"].created_at == 1
     assert [o.day for o in store.observations.values()] == [0 // DAY]
+
+
+# ---------------------------------------------------------------- corrections and late trades
+SUMS = ("n", "sum_rr", "sum_rr_squared", "n_win", "sum_roi", "pnl_usd", "sum_time_efficiency", "sum_hold_days")
+
+
+def _same_sums(one, other):
+    assert one.keys() == other.keys()
+    for key, row in one.items():
+        assert row.scope_values == other[key].scope_values
+        for name in (*SUMS, "avg_rr", "variance", "win_rate", "last_ts"):
+            assert row.stats[name] == pytest.approx(other[key].stats[name], abs=1e-9), (key, name)
+
+
+def test_a_corrected_trade_takes_the_place_of_what_it_said_before(make):
+    """The same trade with another rr, in a strand of its own: every row is as if the first had never been."""
+    strands = _random_closes(make, 5, 12)
+    scope = strands[4].payload.actions[0].scope
+    acts = (make.action(scope=scope), make.action("exit", "module=pm|pattern_key=uptrend.S0.exit", scope))
+    right = make.closed("t4", 2.5, actions=acts, day=1, position="p4")
+    corrected, told_once = make.Store(), make.Store()
+    corrected.run([*strands, right])
+    told_once.run([*strands[:4], right, *strands[5:]])
+
+    assert corrected.observations.keys() == told_once.observations.keys()
+    assert corrected.observations[f"{FAMILY}|t4"] == told_once.observations[f"{FAMILY}|t4"]
+    assert corrected.stats[f"{FAMILY}|{scope_hash(())}"].n == 12
+    _same_sums(corrected.stats, told_once.stats)
+
+
+def test_a_corrected_position_takes_its_own_place_in_the_mean_of_its_decision(make):
+    """y is the mean over what is known now of each position; n stays 1, and telling it again changes nothing."""
+    store = make.Store()
+    store.decisions["d1"] = make.decision("d1", allocation=4.0)
+    store.run([make.closed("t1", 2.0, decision="d1", position="p1", allocation=1.0)])
+    store.run([make.closed("t2", -1.0, decision="d1", position="p2", allocation=3.0)])
+    right = make.closed("t2", 1.0, decision="d1", position="p2", allocation=3.0)
+    store.run([right])
+    (row,) = [o for o in store.observations.values() if o.module == "dm"]
+
+    assert row.y == pytest.approx((2.0 * 1 + 1.0 * 3) / 4)
+    assert row.parts == {"p1": (1.0, 2.0), "p2": (3.0, 1.0)}
+    for r in store.stats.values():
+        if r.module == "dm":
+            assert (r.n, r.stats["n_win"]) == (1, 1)
+            assert r.stats["sum_rr"] == pytest.approx(row.y, abs=1e-12)
+    assert store.run([right]).stats == ()
+
+
+def test_a_correction_under_another_scope_is_a_problem(make):
+    """Evidence does not move between slices unseen: it is reported, and what was counted stays."""
+    store = make.Store()
+    store.run([make.closed("t", 1.0)])
+    before = dict(store.stats)
+    moved = make.closed("t", 2.0, actions=(make.action(scope={**make.PM_SCOPE, "macro_phase": "Dip"}),))
+    out = store.run([moved])
+
+    ((_, reason),) = out.problems
+    assert "came back under another scope" in reason
+    assert store.stats == before
+
+
+def test_a_late_trade_ends_in_the_same_sums_as_an_early_one(make):
+    """Whenever a trade arrives, every slice ends with the same sums; last_ts is that of the newest trade."""
+    strands = _random_closes(make, 6, 30)
+    early, late = make.Store(), make.Store()
+    early.run(strands)
+    for strand in [*strands[:3], *strands[4:], strands[3]]:
+        late.run([strand])
+
+    _same_sums(early.stats, late.stats)
+
+
+def test_the_edge_of_a_late_trade_compares_with_the_baseline_of_its_arrival(make):
+    """baseline and edge_raw are those of a row's last change, so they follow the order of arrival; sums do not."""
+    strands = _random_closes(make, 7, 20)
+    store = make.Store()
+    store.run(strands)
+    roots = [r for r in store.stats.values() if not r.scope_values]
+    last = strands[-1].payload.actions[0].scope
+    touched = [r for r in store.stats.values() if r.scope_values and r.scope_values.items() <= last.items()]
+
+    base = {r.family: r.stats["baseline"] for r in roots}
+    assert touched
+    assert all(r.stats["baseline"] == base[r.family] for r in touched)

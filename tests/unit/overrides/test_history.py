@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgebook.domain.decay import HOUR
 from edgebook.domain.errors import OverrideError
 from edgebook.domain.evidence import ConfigVersion
 from edgebook.domain.pattern import DM_ALLOCATION, S1_ENTRY
-from edgebook.overrides import ConfigHistory, Override, dump_documents
+from edgebook.overrides import ConfigHistory, Override, apply_pattern_strength_overrides, dump_documents, weight
 from edgebook.overrides.record import Family
 
 STRENGTH = Family("pm_strength", *S1_ENTRY)
 
 
 def size(target, **fields):
-    return Override(fields.pop("lesson_id", "l"), *STRENGTH, (), {"size_mult": target}, 720.0, 0, **fields)
+    half_life = fields.pop("half_life", 720.0)
+    return Override(fields.pop("lesson_id", "l"), *STRENGTH, (), {"size_mult": target}, half_life, 0, **fields)
 
 
 def alloc(target):
@@ -70,6 +73,59 @@ def test_versions_must_ascend(late):
     history = ConfigHistory.from_versions([version(2, 10)])
     with pytest.raises(OverrideError, match="both must ascend"):
         history.append(late)
+
+
+def strength_at(history, epoch):
+    """Size multiplier everywhere, asked in the hour ``epoch``."""
+    return apply_pattern_strength_overrides(history, STRENGTH[1:], (), epoch * HOUR + 7).size_mult
+
+
+def test_a_mute_acts_at_once_and_unmuting_comes_in_by_the_step():
+    """In the hour of the mute the lesson counts for nothing, and the other one stands where it would without it."""
+    loud, other = size(1.5, half_life=1e12), size(0.9, lesson_id="m", half_life=1e12)
+    silent = replace(loud, enabled=False)
+    history = ConfigHistory.from_versions([version(1, 10, loud), version(2, 100, loud, other)])
+    assert strength_at(history, 200) == pytest.approx(1.5 * 0.9)
+    muted = history.append(version(3, 200, silent, other))
+    assert strength_at(muted, 200) == pytest.approx(0.9)
+    assert strength_at(muted, 199) == strength_at(history, 199)
+    back = muted.append(version(4, 300, loud, other))
+    assert [strength_at(back, 300 + n) for n in (0, 1, 2)] == pytest.approx([0.9 * 1.02**n for n in (0, 1, 2)])
+    assert strength_at(back, 400) == pytest.approx(1.5 * 0.9)
+
+
+def test_a_mute_in_the_hour_of_another_version_acts_at_once_too():
+    """Whatever else came into force in that hour, before or after."""
+    loud = size(1.5, half_life=1e12)
+    versions = [version(1, 10, loud), version(2, 200, replace(loud, targets={"size_mult": 1.4}))]
+    muted = ConfigHistory.from_versions([*versions, version(3, 200, replace(loud, enabled=False))])
+    assert strength_at(muted, 200) == 1.0
+    later = muted.append(version(4, 200, replace(loud, enabled=False), size(1.1, lesson_id="m")))
+    assert [strength_at(later, epoch) for epoch in (200, 201)] == pytest.approx([1.0, 1.02])
+
+
+def test_a_mute_of_today_acts_on_an_open_trade_as_well():
+    """The version a trade is pinned to is read without what is muted now; once unmuted, as it was."""
+    loud, other = size(1.5, half_life=1e12), size(0.9, lesson_id="m", half_life=1e12)
+    silent = replace(loud, enabled=False)
+    history = ConfigHistory.from_versions(
+        [version(1, 10, loud), version(2, 90, loud, other), version(3, 200, silent, other)]
+    )
+    assert strength_at(history.as_of(1), 210) == 1.0
+    assert strength_at(history.as_of(2), 210) == pytest.approx(0.9)
+    assert history.as_of(2).as_of(1).current_version == 1
+    assert strength_at(history.append(version(4, 300, loud)).as_of(1), 310) == pytest.approx(1.5)
+
+
+def test_a_pin_holds_the_value_it_found():
+    """From its hour on the decay stands still, so it strengthens nothing; until then it ran."""
+    plain = size(1.4)
+    pinned = replace(plain, pinned_at=720 * HOUR + 5)
+    history = ConfigHistory.from_versions([version(1, 0, plain), version(2, 720, pinned)])
+    unpinned = ConfigHistory.from_versions([version(1, 0, plain)])
+    assert strength_at(history, 720) == strength_at(unpinned, 720) == pytest.approx(1.4**0.5)
+    assert strength_at(history, 9_000) == strength_at(history, 720)
+    assert weight(pinned, 9_000 * HOUR) == weight(pinned, 720 * HOUR + 5) == weight(plain, 720 * HOUR + 5)
 
 
 def test_unknown_channels_are_refused():

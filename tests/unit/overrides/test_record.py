@@ -169,6 +169,7 @@ def test_no_dm_fact_in_pm_and_no_pm_fact_in_dm():
         ({"lesson": {**LESSON, "id": "b", "evidence_at": "2026-01-01"}}, "item"),
         ({"lesson": {**LESSON, "id": "b", "evidence_at": 10**30}}, "item"),
         ({"lesson": {**LESSON, "id": "b", "enabled": "yes"}}, "item"),
+        ({"lesson": {**LESSON, "id": "b", "pinned_at": "now"}}, "item"),
         ({"stats": 1}, "item"),
         ({"base_at_fit": 1}, "item"),
     ],

@@ -1,0 +1,144 @@
+"""Which groups of dims a family may act on: evidence that their variance is above zero (decisions 16, 52, 53)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgebook.learning.config import DEFAULT, LearningConfig
+from edgebook.learning.design import Component, Design, Floats, Ints
+from edgebook.learning.model import T_MAX
+from edgebook.learning.shocks import column_sums, whitened
+
+#: Variance ratios tried for a block: effects of 2 % to 150 % of the residual standard deviation.
+T_GRID = np.concatenate(([0.0], np.geomspace(4e-4, T_MAX, 24)))
+DIM_GROUPS = ("dims", "market_dims")
+GROUPS = (*DIM_GROUPS, "cells")
+
+
+def group_blocks(design: Design) -> dict[str, tuple[Component, ...]]:
+    """The dims of each group that has any."""
+    groups = {
+        "dims": tuple(c for c in design.components if not c.market),
+        "market_dims": tuple(c for c in design.components if c.market),
+    }
+    return {name: blocks for name, blocks in groups.items() if blocks}
+
+
+def admitted(
+    design: Design,
+    ratios: tuple[float, float],
+    acting: tuple[str, ...],
+    config: LearningConfig = DEFAULT,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Evidence in nats of every group of dims, and ``acts`` or the reason why not.
+
+    A group acts above its gate and until it falls below its lower one (``acting``: those that acted last). Where one
+    group is beyond doubt (``strong_nats``) the family has structure, and the other needs less to act beside it.
+    """
+    blocks = group_blocks(design)
+    nats = {group: group_evidence(design, members, ratios) for group, members in blocks.items()}
+    strong = max(nats.values(), default=0.0) >= config.strong_nats
+    reasons = {}
+    for group, members in blocks.items():
+        reasons[group] = _reason(group, nats[group], design.n, members, acting, strong, config)
+    return nats, reasons
+
+
+def _reason(
+    group: str,
+    nats: float,
+    n: int,
+    blocks: Sequence[Component],
+    acting: Sequence[str],
+    strong: bool,
+    config: LearningConfig,
+) -> str:
+    market = group == "market_dims"
+    on, off = config.gate_on_nats, config.gate_off_nats
+    beside = config.gate_beside_nats
+    if market:
+        on, off = config.market_gate_on_nats, config.market_gate_off_nats
+        beside = config.market_gate_beside_nats
+    needed = off if group in acting else on
+    if nats < (min(beside, needed) if strong else needed):
+        return "no_variance"
+    few = n < config.market_min_trades or max(block.episodes for block in blocks) < config.market_min_episodes
+    return "market_wide_too_few" if market and few else "acts"
+
+
+def why_silent(reasons: Mapping[str, str]) -> str:
+    """The reason of a family none of whose groups acts."""
+    return "market_wide_too_few" if "market_wide_too_few" in reasons.values() else "no_variance"
+
+
+def _profile(a_matrix: Floats, b: Floats, y_p_y: float, n: int) -> Floats:
+    """Restricted log likelihood over T_GRID, minus that at t = 0, of one block with ``A = Z'PZ``, ``b = Z'Py``."""
+    values, vectors = np.linalg.eigh(a_matrix)
+    squares = (vectors.T @ b) ** 2
+    scale = 1.0 + T_GRID[:, None] * np.maximum(values, 0.0)[None, :]
+    rss = y_p_y - np.sum(T_GRID[:, None] * squares[None, :] / scale, axis=1)
+    out: Floats = -0.5 * ((n - 1) * np.log(np.maximum(rss, 1e-12 * y_p_y) / y_p_y) + np.sum(np.log(scale), axis=1))
+    return out
+
+
+def _log_mean_exp(values: Sequence[float]) -> float:
+    top = max(values)
+    return top + math.log(sum(math.exp(v - top) for v in values) / len(values))
+
+
+def group_evidence(design: Design, blocks: Sequence[Component], ratios: tuple[float, float]) -> float:
+    """Log of the average likelihood ratio of two readings: one tau for all dims of the group, or one dim alone (any
+    equally likely).
+
+    Averaging over dims is the multiplicity correction: a lone dim among D needs ln(2D) nats more. A market-wide dim
+    counts only alone, and only with the lesser of its evidence under day and week shocks and under shocks of its own
+    episodes (decisions 52).
+    """
+    sums = column_sums(design, tuple(blocks))
+    gram, _ = whitened(sums, *ratios)
+    projected = gram[1:, 1:] - np.outer(gram[1:, 0], gram[0, 1:]) / gram[0, 0]
+    a_matrix, b, y_p_y = projected[:-1, :-1], projected[:-1, -1], float(projected[-1, -1])
+    if y_p_y <= 1e-12:
+        return 0.0
+    alone, start = [], 0
+    for block in blocks:
+        part = slice(start, start + len(block.levels))
+        nats = float(np.max(_profile(a_matrix[part, part], b[part], y_p_y, design.n)))
+        alone.append(min(nats, _episode_evidence(design.y, block.codes, len(block.levels))) if block.market else nats)
+        start = part.stop
+    if blocks[0].market or len(blocks) == 1:
+        return _log_mean_exp(alone)
+    shared = float(np.max(_profile(a_matrix, b, y_p_y, design.n)))
+    return _log_mean_exp([shared, _log_mean_exp(alone)])
+
+
+def _episode_evidence(y: Floats, codes: Ints, levels: int) -> float:
+    """Evidence for a market-wide dim when each of its episodes (a run of one label) has a shock of its own: a test on
+    run means."""
+    known = codes >= 0
+    y, codes = y[known], codes[known]
+    starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))
+    if len(starts) < 4:
+        return 0.0
+    count = np.diff(np.append(starts, len(y))).astype(float)
+    mean, label = np.add.reduceat(y, starts) / count, codes[starts]
+    best: tuple[float, Floats] | None = None
+    for shock in (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.3, 2.6):
+        weight = 1.0 / (1.0 / count + shock)
+        rss = float(weight @ mean**2 - (weight @ mean) ** 2 / weight.sum())
+        score = -0.5 * (
+            (len(mean) - 1) * math.log(max(rss, 1e-300)) - float(np.sum(np.log(weight))) + math.log(weight.sum())
+        )
+        if best is None or score > best[0]:
+            best = (score, weight)
+    assert best is not None
+    weight = best[1]
+    share = np.bincount(label, weights=weight, minlength=levels)
+    value = np.bincount(label, weights=weight * mean, minlength=levels)
+    total, level_mean = weight.sum(), float(weight @ mean) / weight.sum()
+    a_matrix, b = np.diag(share) - np.outer(share, share) / total, value - share * level_mean
+    rss = float(weight @ mean**2 - total * level_mean**2)
+    return float(np.max(_profile(a_matrix, b, rss, len(mean)))) if rss > 1e-12 else 0.0

@@ -1,0 +1,252 @@
+"""Single slices that stand out from what their wider slices already say (learning.md 9.2, 9.3).
+
+Every cell of at most three dims is a candidate. Its evidence is a Bayes factor of a normal effect against none::
+
+    BF = mean over tau of (1 + Q tau^2)^(-1/2) * exp(z^2/2 * Q tau^2 / (1 + Q tau^2)),   z = S / (sigma sqrt(Q))
+
+with ``S = x' V0^-1 e`` the cell's share of the residual and ``Q = x' V0^-1 x`` its information. Without an effect its
+expectation is 1, however often it is looked at: an e-value. The cells share one unit of prior mass: each order gets
+half of what the order before it got, its subsets equal parts, the cells of a subset equal parts. So ``sum prior * BF``
+is an e-value too, and on pure noise it ever exceeds 1/alpha with probability at most alpha (Ville 1939; Vovk & Wang
+2021), which guards an hourly rebuild against peeking. Effects are added one at a time, each spread over the cells that
+explain it about equally well (sum of single effects: Wang, Sarkar, Carbonetto & Stephens 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebook.domain.scope import ScopeItems
+from edgebook.kernels import inlined, kernel
+from edgebook.learning.config import DEFAULT, LearningConfig
+from edgebook.learning.design import Component, Design
+from edgebook.learning.shocks import Shocks
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+#: Standard deviations of a cell's effect that are tried, in residual standard deviations.
+SLABS = np.array([0.1, 0.2, 0.4])
+
+
+def log_bayes_factor(s: Floats, q: Floats, sigma: float) -> tuple[Floats, Floats]:
+    """Log Bayes factor of an effect against none, and the prior variance (over sigma squared) the data would have.
+
+    Args:
+        s: ``x' V0^-1 e`` per cell, R.
+        q: ``x' V0^-1 x`` per cell, at least 0.
+
+    >>> nats, _ = log_bayes_factor(np.array([0.0, 60.0]), np.array([100.0, 100.0]), 1.0)
+    >>> bool(nats[0] < 0), bool(nats[1] > 10)
+    (True, True)
+    """
+    z2 = s * s / (sigma * sigma * np.maximum(q, 1e-12))
+    grown = q * (SLABS**2)[:, None]
+    terms = 0.5 * z2 * grown / (1.0 + grown) - 0.5 * np.log1p(grown)
+    top = terms.max(axis=0)
+    weight = np.exp(terms - top)
+    nats: Floats = top + np.log(weight.mean(axis=0))
+    variance: Floats = (weight * (SLABS**2)[:, None]).sum(axis=0) / weight.sum(axis=0)
+    return nats, variance
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All cells of a design: where they lie, how many trades and how much information each has, its prior share.
+
+    Cells lie subset after subset in mixed radix: cell ``offset + (x * width_b + y) * width_c + z``.
+
+    Attributes:
+        codes: level per (dim, trade), -1 where absent.
+        dims, widths, offsets: per subset, padded with -1 and 1.
+        subset: subset of each cell.
+        count, q: trades and information ``x' V0^-1 x`` per cell.
+        log_prior: log share of the prior mass; -inf for cells with too few trades inside or outside.
+        market: whether a market-wide dim takes part.
+    """
+
+    codes: Ints
+    dims: Ints
+    widths: Ints
+    offsets: Ints
+    subset: Ints
+    count: Floats
+    q: Floats
+    log_prior: Floats
+    market: NDArray[np.bool_]
+    components: tuple[Component, ...]
+
+    @classmethod
+    def of(cls, design: Design, shocks: Shocks, config: LearningConfig = DEFAULT) -> Candidates:
+        """The candidates of ``design``.
+
+        Subsets of several dims with more possible cells than ``max(4096, 2n)`` are left out: they could hold no cell
+        that says anything, and their number must not grow faster than the trades.
+        """
+        components = design.components
+        found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+        for size in range(1, config.cell_depth_dims + 1):
+            for members in combinations(range(len(components)), size):
+                width = tuple(len(components[j].levels) for j in members)
+                if size == 1 or int(np.prod(width)) <= max(4096, 2 * design.n):
+                    found.append((members, width))
+        dims = np.array([[*m, *[-1] * (3 - len(m))] for m, _ in found], dtype=np.int64).reshape(-1, 3)
+        widths = np.array([[*w, *[1] * (3 - len(w))] for _, w in found], dtype=np.int64).reshape(-1, 3)
+        sizes = np.prod(widths, axis=1, dtype=np.int64)
+        offsets = np.concatenate(([0], np.cumsum(sizes)))[:-1].astype(np.int64)
+        subset = np.repeat(np.arange(len(found)), sizes)
+        codes = np.stack([c.codes for c in components]) if components else np.zeros((0, design.n), dtype=np.int64)
+        count, q = np.zeros(len(subset)), np.zeros(len(subset))
+        _information(
+            codes, dims, widths, offsets, design.day, design.week_of_day,
+            shocks.day_weight, shocks.day_factor, shocks.week_factor, count, q,
+        )  # fmt: skip
+        alive = (count >= config.cell_min_trades) & (count <= design.n - config.cell_min_trades)
+        orders = np.array([len(m) for m, _ in found], dtype=np.int64)
+        market = np.array([any(components[j].market for j in m) for m, _ in found], dtype=bool)
+        log_prior = _log_prior(subset, alive, orders)
+        return cls(
+            codes, dims, widths, offsets, subset, count, np.maximum(q, 0.0), log_prior, market[subset], components
+        )
+
+    def sums(self, rows: Floats) -> Floats:
+        """Sum of ``rows`` (one value a trade) inside every cell."""
+        out = np.zeros(len(self.count))
+        _sums(self.codes, self.dims, self.widths, self.offsets, rows, out)
+        return out
+
+    @property
+    def single(self) -> NDArray[np.bool_]:
+        """Cells of one dim."""
+        return np.asarray(self.dims[self.subset, 1] < 0)
+
+    def items(self, cell: int) -> ScopeItems:
+        """The cell's scope."""
+        subset = int(self.subset[cell])
+        rest, found = cell - int(self.offsets[subset]), []
+        for j, width in reversed(list(zip(self.dims[subset].tolist(), self.widths[subset].tolist(), strict=True))):
+            if j >= 0:
+                found.append(self.components[j].levels[rest % width][0])
+                rest //= width
+        return tuple(reversed(found))
+
+    def cell(self, items: ScopeItems) -> int | None:
+        """The cell of a scope; None where it has none (a subset that was left out, a thin level)."""
+        by_name = {component.name: j for j, component in enumerate(self.components)}
+        if any(dim not in by_name for dim, _ in items):
+            return None
+        members = sorted((by_name[dim], item) for item in items for dim in item[:1])
+        wanted = np.array([*(j for j, _ in members), *[-1] * (3 - len(members))])
+        rows = np.flatnonzero((self.dims == wanted).all(axis=1))
+        if len(rows) == 0:
+            return None
+        at = 0
+        for (j, item), width in zip(members, self.widths[rows[0]].tolist(), strict=False):
+            if (item,) not in self.components[j].levels:
+                return None
+            at = at * width + self.components[j].levels.index((item,))
+        return int(self.offsets[rows[0]]) + at
+
+    def component(self, cell: int) -> Component:
+        """The cell as a block of one level."""
+        items = self.items(cell)
+        hit = inside(self.components, items)
+        name = "*".join(f"{dim}={value}" for dim, value in items)
+        dims = tuple(dim for dim, _ in items)
+        return Component(name, dims, np.where(hit, 0, -1), (items,), bool(self.market[cell]))
+
+
+def inside(components: tuple[Component, ...], items: ScopeItems) -> NDArray[np.bool_]:
+    """The trades in the slice of ``items``, which are levels of ``components``."""
+    by_name = {component.name: component for component in components}
+    hit = np.ones(len(components[0].codes), dtype=bool)
+    for item in items:
+        component = by_name[item[0]]
+        hit &= component.codes == component.levels.index((item,))
+    return hit
+
+
+def _log_prior(subset: Ints, alive: NDArray[np.bool_], orders: Ints) -> Floats:
+    """Log prior share of each cell: half the mass for each order more, then equal parts."""
+    cells = np.bincount(subset[alive], minlength=len(orders)).astype(float)
+    share = np.zeros(len(orders))
+    for order in np.unique(orders).tolist():
+        live = (orders == order) & (cells > 0)
+        if live.any():
+            share[live] = 0.5**order / np.count_nonzero(live)
+    out = np.full(len(subset), -np.inf)
+    if share.sum() > 0:
+        each = share / share.sum() / np.maximum(cells, 1.0)
+        out[alive] = np.log(each[subset[alive]])
+    return out
+
+
+@inlined
+def _cell(codes: Ints, dims: Ints, widths: Ints, s: int, i: int) -> int:
+    """Cell of trade i in subset s, counted from the subset's first; -1 where a dim is absent."""
+    cell = codes[dims[s, 0], i]
+    if cell < 0:
+        return -1
+    for k in range(1, 3):
+        if dims[s, k] < 0:
+            break
+        code = codes[dims[s, k], i]
+        if code < 0:
+            return -1
+        cell = cell * widths[s, k] + code
+    return int(cell)
+
+
+@kernel
+def _sums(codes: Ints, dims: Ints, widths: Ints, offsets: Ints, rows: Floats, out: Floats) -> None:
+    for s in range(dims.shape[0]):
+        for i in range(codes.shape[1]):
+            cell = _cell(codes, dims, widths, s, i)
+            if cell >= 0:
+                out[offsets[s] + cell] += rows[i]
+
+
+@kernel
+def _information(
+    codes: Ints,
+    dims: Ints,
+    widths: Ints,
+    offsets: Ints,
+    day: Ints,
+    week: Ints,
+    day_weight: Floats,
+    day_factor: Floats,
+    week_factor: Floats,
+    count: Floats,
+    q: Floats,
+) -> None:
+    """``count = x'x`` and ``q = x' V0^-1 x`` of every cell, in one pass: trades ascend by day."""
+    open_day = np.full(len(count), -1, np.int64)
+    in_day, in_week = np.zeros(len(count)), np.zeros(len(count))
+    for s in range(dims.shape[0]):
+        for i in range(codes.shape[1]):
+            at = _cell(codes, dims, widths, s, i)
+            if at < 0:
+                continue
+            cell, today = offsets[s] + at, day[i]
+            last = open_day[cell]
+            if last != today:
+                if last >= 0:
+                    q[cell] -= day_factor[last] * in_day[cell] * in_day[cell]
+                    in_week[cell] += day_weight[last] * in_day[cell]
+                    if week[last] != week[today]:
+                        q[cell] -= week_factor[week[last]] * in_week[cell] * in_week[cell]
+                        in_week[cell] = 0.0
+                open_day[cell], in_day[cell] = today, 0.0
+            in_day[cell] += 1.0
+            count[cell] += 1.0
+            q[cell] += 1.0
+    for cell in range(len(count)):
+        last = open_day[cell]
+        if last >= 0:
+            q[cell] -= day_factor[last] * in_day[cell] * in_day[cell]
+            in_week[cell] += day_weight[last] * in_day[cell]
+            q[cell] -= week_factor[week[last]] * in_week[cell] * in_week[cell]
