@@ -1,0 +1,1 @@
+"""Closed trades of other bots as TRADES."""
