@@ -96,6 +96,7 @@ def report(one: Recorded, trades: duckdb.DuckDBPyRelation) -> None:
     acting = [row for row in learnt.lessons() if row["stats"]["log_target"]]
     for row in acting[:8]:
         stats, scope = row["stats"], " ".join(f"{dim}={value}" for dim, value in row["scope"].items())
+        scope = scope or "everywhere"
         size = row["levers"]["size_mult"]
         print(f"  {scope}: size x{size:.3f} ({stats['effect']:+.3f} R, n {stats['n']}, {row['status']})")
     if len(acting) > 8:

@@ -36,7 +36,7 @@ MINUTE = 60_000_000
 TOKENS, PREHISTORY = 4, 2
 #: A learner that believes after a handful of trades: in a few simulated days every part of learning has to move.
 EAGER = LearningConfig(
-    fit_min_observations=6, gate_on_nats=0.0, gate_off_nats=-1.0, pair_gate_on_nats=9.0, refit_min_new=2,
+    fit_min_observations=6, gate_on_nats=0.0, gate_off_nats=-1.0, cell_gate_on_nats=9.0, refit_min_new=2,
     level_min_observations=2, tau_prior_levels=0.1, tuning_min_episodes=4, tuning_min_support=1.0,
 )  # fmt: skip
 #: Kinds a small run need not have: paper orders are rarely refused or late, protections are off, nobody steers.

@@ -218,7 +218,7 @@ def _headline(system: System, follower: _Follower) -> str:
     trades = list(uow.trades.values())
     pnl = sum(float(t.pnl_usd) for t in trades)
     holding = sum(1 for p in uow.positions.values() if p.holding)
-    lessons = Counter(x.lesson_type for x in uow.lessons.values() if x.status in ("candidate", "active"))
+    lessons = Counter(x.lesson_type for x in uow.lessons.values() if views.acts(x))
     parts = [
         f"{views.when(system.clock)}",
         f"x{follower.pace(system):,.0f}",
@@ -274,8 +274,7 @@ def _trades(system: System) -> Table:
 
 
 def _lessons(system: System) -> Table:
-    acting = [x for x in system.desk.uow.lessons.values() if x.status in ("candidate", "active") and views.levers_of(x)]
-    acting = [x for x in acting if x.lesson_strength > 0]
+    acting = [x for x in system.desk.uow.lessons.values() if views.acts(x)]
     best: list[tuple[str, ...]] = []
     for kind in ("dm_alloc", "pm_strength", "pm_tuning"):
         some = sorted((x for x in acting if x.lesson_type == kind), key=lambda x: -x.lesson_strength)[:3]
@@ -295,7 +294,8 @@ def _lessons(system: System) -> Table:
 
 def _farewell(out: Console, system: System) -> None:
     uow = system.desk.uow
+    acting = sum(map(views.acts, uow.lessons.values()))
     out.print(
-        f"stopped at {views.when(system.clock)} UTC; {len(uow.trades)} trades closed, {len(uow.lessons)} lessons, "
+        f"stopped at {views.when(system.clock)} UTC; {len(uow.trades)} trades closed, {acting} lessons act, "
         f"config version {system.desk.history.current_version}"
     )

@@ -82,7 +82,7 @@ def effects_of(
             theta=theta,
             se=se,
             n=int(np.count_nonzero(hit)),
-            n_eff=information,
+            n_eff=min(information, float(np.count_nonzero(hit))),
             lfsr=float(ndtr(-abs(theta) / se)),
             total=float(expected[hit].mean() - expected.mean()),
             log_e=_log_e(known, items, float(c @ model.alpha) / standing, information, model.sigma)

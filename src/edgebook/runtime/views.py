@@ -15,6 +15,7 @@ from edgebook.desk import STALE_MARKS
 from edgebook.domain.codec import to_json
 from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Lesson, family_key
+from edgebook.domain.levers import LEVERS
 from edgebook.domain.protection import BOOK, CHANNEL
 from edgebook.domain.scope import contains, scope_hash
 from edgebook.domain.strands import (
@@ -45,8 +46,14 @@ def when(ts: int) -> str:
 
 
 def lessons_view(uow: UnitOfWork) -> list[dict[str, Json]]:
-    """All lessons, the strongest first within their type (decisions: rows of ``lessons --json``)."""
-    rows = sorted(uow.lessons.values(), key=lambda x: (x.lesson_type, -x.lesson_strength, x.id))
+    """All lessons: within their type those that act first, then the silent, then the given up; the strongest first
+    (decisions: rows of ``lessons --json``)."""
+
+    def order(row: Lesson) -> tuple[Any, ...]:
+        size = abs(row.stats.get("log_target", 0.0)) or row.lesson_strength
+        return (row.lesson_type, not acts(row), row.status == "deprecated", bool(row.scope_values), -size, row.id)
+
+    rows = sorted(uow.lessons.values(), key=order)
     return [
         {
             "id": row.id,
@@ -62,6 +69,12 @@ def lessons_view(uow: UnitOfWork) -> list[dict[str, Json]]:
         }
         for row in rows
     ]
+
+
+def acts(lesson: Lesson) -> bool:
+    """Whether a lesson asks for anything: a candidate or a claim with a lever that is not neutral."""
+    moved = any(name not in LEVERS or value != LEVERS[name].base for name, value in levers_of(lesson).items())
+    return lesson.status in ("candidate", "active") and moved
 
 
 def levers_of(lesson: Lesson) -> dict[str, float]:
