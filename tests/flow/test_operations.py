@@ -377,19 +377,19 @@ def test_a_job_that_fails_half_way_leaves_nothing_behind(name):
 
 
 def test_a_failing_aggregator_never_loses_a_trade(short_run):
-    """It fails between writing observations and statistics, once: afterwards the statistics count every trade (P1)."""
+    """It fails amid the statistics of its trades, once: afterwards the statistics count every trade (P1)."""
     broken = []
 
     def torn(desk, slot):
-        real = desk.uow.stats.put
+        real = desk.uow.stats.add
 
-        def put(row):
+        def add(*args):
             if len(broken) == 3:
                 raise _SickError("torn")
-            broken.append(row)
-            real(row)
+            broken.append(args)
+            return real(*args)
 
-        with mock.patch.object(desk.uow.stats, "put", put):
+        with mock.patch.object(desk.uow.stats, "add", add):
             return aggregator.run(desk, slot)
 
     (aggregator,) = [job for job in JOBS if job.name == "pattern_scope_aggregator"]

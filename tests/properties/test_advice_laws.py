@@ -24,14 +24,14 @@ contexts = st.lists(st.tuples(*(st.sampled_from(VALUES[dim]) for dim in DIMS)), 
 
 @cache
 def learnt() -> edgebook.Overrides:
-    """Lessons of one and of two dims, from 900 trades."""
+    """Lessons of one and of two dims and the centre, from 900 trades."""
     made = trades(900, seed=2)
     rng = np.random.default_rng(77)
     made["mood"] = rng.integers(0, 3, 900)
     apart = [(side == "short") != (mood == 1) for side, mood in zip(made["side"], made["mood"], strict=True)]
     made["rr"] = made["rr"] + np.where(apart, 1.0, -1.0)
     found = edgebook.learn(made, DIMS)
-    assert {len(row["scope"]) for row in found.lessons()} == {1, 2}
+    assert {len(row["scope"]) for row in found.lessons()} >= {1, 2}
     return found
 
 
@@ -41,13 +41,15 @@ def columns(rows):
 
 
 def textbook(found, row, at):
-    """exp of the decayed log targets of every lesson whose scope the context contains, clipped (decisions 13)."""
+    """exp of the decayed log targets, each by its conviction, of every lesson whose scope the context contains, clipped
+    (decisions 13)."""
     present = {dim: value for dim, value in zip(DIMS, row, strict=True) if value not in (None, "", "Unknown")}
     total = 0.0
     for lesson in found.learnt.lessons:
         if all(present.get(dim) == value for dim, value in lesson.scope_values.items()):
             age = max(0.0, at // HOUR - lesson.evidence_at / HOUR)
-            total += math.log(lesson.effect["capital_levers"]["size_mult"]) * 2 ** (-age / lesson.decay_halflife_hours)
+            asked = lesson.stats["conviction"] * math.log(lesson.effect["capital_levers"]["size_mult"])
+            total += asked * 2 ** (-age / lesson.decay_halflife_hours)
     return min(1.5, max(0.5, math.exp(total)))
 
 
@@ -62,7 +64,8 @@ def test_advice_is_the_textbook_blend(rows, hours):
 
     assert len(advice) == len(rows)
     np.testing.assert_allclose(advice.multiplier, [textbook(found, row, at) for row in rows], rtol=1e-9)
-    assert [(text == "no lesson matches") for text in advice.because] == [m == 1.0 for m in advice.multiplier]
+    for text, multiplier in zip(advice.because, advice.multiplier, strict=True):
+        assert multiplier == 1.0 or text != "no lesson matches"
 
 
 @given(contexts.filter(bool), st.randoms(use_true_random=False))

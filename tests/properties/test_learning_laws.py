@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ from edgebook.learning.aggregate import aggregate
 from edgebook.learning.edge import capital_levers, total_log
 from edgebook.learning.posterior import fit_family
 from edgebook.learning.running import Moments
+from edgebook.learning.table import TradeTable
 
 DM_KEY = "module=dm|pattern_key=dm_pattern.allocation.allocation"
 SCHEMA = ScopeSchema("law", ("d0", "d1"))
@@ -177,12 +179,16 @@ def streams(draw):
 def test_fits_are_symmetric_and_shrink(observations):
     """Mirrored outcomes mirror every effect; no slice is believed beyond what its own mean shows; shifts move only the
     mean."""
-    fit = fit_family(observations, SCHEMA)
-    mirrored = fit_family([replace(o, y=-o.y) for o in observations], SCHEMA)
-    moved = fit_family([replace(o, y=o.y + 3.0) for o in observations], SCHEMA)
+    fit, mirrored, moved = (
+        fit_family(TradeTable.of([replace(o, y=sign * o.y + shift) for o in observations], SCHEMA), SCHEMA)
+        for sign, shift in ((1, 0.0), (-1, 0.0), (1, 3.0))
+    )
 
     assert fit.acts
     assert fit.groups == mirrored.groups == moved.groups
+    for other in (mirrored, moved):
+        assert other.lr == pytest.approx(fit.lr, abs=1e-6)
+        assert other.effects.keys() == fit.effects.keys()
     for items, effect in fit.effects.items():
         assert math.isclose(effect.theta, -mirrored.effects[items].theta, abs_tol=1e-6)
         assert math.isclose(effect.theta, moved.effects[items].theta, abs_tol=1e-6)

@@ -29,6 +29,9 @@ from edgebook.overrides import (
 
 START = 400_000  # epoch (hours since 1970) of the first version
 NO_DECAY = 1e15  # hours
+CONVICTIONS = st.sampled_from(
+    [{}, {}, {"conviction": 0.0}, {"conviction": 1.7}, {"conviction": 6.0}, {"conviction": 40.0}]
+)
 FOREVER = st.just(NO_DECAY)
 FAMILIES = {
     "dm_alloc": DM_ALLOCATION,
@@ -65,13 +68,18 @@ def naive_pull(row, override):
     return math.log(override.targets[row.name]) if row.log_blend else override.targets[row.name] - row.base
 
 
+def naive_conviction(override):
+    """How far beyond its bound a multiplier lesson goes: as it says, 1 to 10; a gate's lesson has none."""
+    return 1.0 if override.lesson_type == "pm_tuning" else min(10.0, max(1.0, override.stats.get("conviction", 1.0)))
+
+
 def naive_target(row, overrides, scope, epoch):
     total = 0.0
     for override in overrides:
         if override.enabled and row.name in override.targets and contains(dict(scope), dict(override.scope)):
             until = epoch if override.pinned_at is None else min(epoch, override.pinned_at // HOUR)
             age = max(0.0, until - override.evidence_at / HOUR)
-            total += naive_pull(row, override) * 0.5 ** (age / override.half_life_hours)
+            total += naive_pull(row, override) * naive_conviction(override) * 0.5 ** (age / override.half_life_hours)
     lo, hi = (math.log(row.lo), math.log(row.hi)) if row.log_blend else (row.lo - row.base, row.hi - row.base)
     return min(max(total, lo), hi)
 
@@ -136,6 +144,7 @@ def overrides_of(draw, family, half_lives=FOREVER, size=5):
                 evidence_at=(START - draw(st.integers(0, 200))) * HOUR,
                 enabled=draw(st.integers(0, 9)) > 0,
                 pinned_at=draw(st.none() | st.integers(START * HOUR, (START + 99) * HOUR)),
+                stats=draw(CONVICTIONS),
             )
         )
     return tuple(found)
@@ -325,7 +334,7 @@ def test_the_order_of_lessons_cannot_be_seen(data, blend):
     """P7: any permutation of the config lists gives bit-identical values and the same explanation."""
     family = data.draw(EVERY_FAMILY)
     overrides = data.draw(overrides_of(family, st.just(720.0), size=8))
-    overrides = tuple(replace(o, stats={"effect_total": 0.2, "n": 30, "variance": 1.0}) for o in overrides)
+    overrides = tuple(replace(o, stats={"effect_total": 0.2, "n": 30, "variance": 1.0, **o.stats}) for o in overrides)
     dm, pm = dump_documents(overrides)
     shuffled = []
     for document in (dm, pm):
@@ -346,7 +355,7 @@ def test_the_order_of_lessons_cannot_be_seen(data, blend):
 @settings(max_examples=200, deadline=None)
 @given(st.data(), st.sampled_from(["incremental", "average"]))
 def test_opposite_lessons_cancel_to_exactly_base(data, blend):
-    """P6: pairs of equal and opposite lessons leave every lever at exactly its base."""
+    """P6: pairs of equal and opposite lessons, of whatever conviction, leave every lever at exactly its base."""
     family = data.draw(EVERY_FAMILY)
     pairs = []
     for number in range(data.draw(st.integers(1, 4))):
@@ -356,7 +365,7 @@ def test_opposite_lessons_cancel_to_exactly_base(data, blend):
             pull = data.draw(st.floats(-room, room))
             targets[row.name] = math.exp(pull) if row.log_blend else row.base + pull
             mirror[row.name] = 1 / targets[row.name] if row.log_blend else row.base - pull
-        stats = {"effect_total": 0.3, "n": 40, "variance": 1.0}
+        stats = {"effect_total": 0.3, "n": 40, "variance": 1.0, **data.draw(CONVICTIONS)}
         plain = Override(
             f"{number}+", TYPES[family], *FAMILIES[family], (), targets, 720.0, (START - 100) * HOUR, stats=stats
         )

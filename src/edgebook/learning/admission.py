@@ -14,6 +14,8 @@ from edgebook.learning.shocks import column_sums, whitened
 
 #: Variance ratios tried for a block: effects of 2 % to 150 % of the residual standard deviation.
 T_GRID = np.concatenate(([0.0], np.geomspace(4e-4, T_MAX, 24)))
+#: Those an average is taken over: effects of 5 % to 40 % of the residual standard deviation.
+AVERAGED = (T_GRID >= 0.0025) & (T_GRID <= 0.16)
 DIM_GROUPS = ("dims", "market_dims")
 GROUPS = (*DIM_GROUPS, "cells")
 
@@ -35,16 +37,19 @@ def admitted(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Evidence in nats of every group of dims, and ``acts`` or the reason why not.
 
-    A group acts above its gate and until it falls below its lower one (``acting``: those that acted last). Where one
-    group is beyond doubt (``strong_nats``) the family has structure, and the other needs less to act beside it.
+    A group acts above its gate and until it falls below its lower one (``acting``: those that acted last). Where a
+    group that acts is beyond doubt (``strong_nats``) the family has structure, and the other needs less to act beside
+    it.
     """
     blocks = group_blocks(design)
     nats = {group: group_evidence(design, members, ratios) for group, members in blocks.items()}
-    strong = max(nats.values(), default=0.0) >= config.strong_nats
-    reasons = {}
-    for group, members in blocks.items():
-        reasons[group] = _reason(group, nats[group], design.n, members, acting, strong, config)
-    return nats, reasons
+
+    def judged(strong: bool) -> dict[str, str]:
+        return {g: _reason(g, nats[g], design.n, members, acting, strong, config) for g, members in blocks.items()}
+
+    reasons = judged(False)
+    strong = any(reasons[group] == "acts" and nats[group] >= config.strong_nats for group in blocks)
+    return nats, judged(strong) if strong else reasons
 
 
 def _reason(
@@ -74,7 +79,7 @@ def why_silent(reasons: Mapping[str, str]) -> str:
     return "market_wide_too_few" if "market_wide_too_few" in reasons.values() else "no_variance"
 
 
-def _profile(a_matrix: Floats, b: Floats, y_p_y: float, n: int) -> Floats:
+def profile(a_matrix: Floats, b: Floats, y_p_y: float, n: int) -> Floats:
     """Restricted log likelihood over T_GRID, minus that at t = 0, of one block with ``A = Z'PZ``, ``b = Z'Py``."""
     values, vectors = np.linalg.eigh(a_matrix)
     squares = (vectors.T @ b) ** 2
@@ -82,6 +87,11 @@ def _profile(a_matrix: Floats, b: Floats, y_p_y: float, n: int) -> Floats:
     rss = y_p_y - np.sum(T_GRID[:, None] * squares[None, :] / scale, axis=1)
     out: Floats = -0.5 * ((n - 1) * np.log(np.maximum(rss, 1e-12 * y_p_y) / y_p_y) + np.sum(np.log(scale), axis=1))
     return out
+
+
+def averaged(found: Floats) -> float:
+    """Log of the likelihood ratio averaged over the effect sizes of ``AVERAGED``: an e-value, unlike the best one."""
+    return _log_mean_exp(found[AVERAGED].tolist())
 
 
 def _log_mean_exp(values: Sequence[float]) -> float:
@@ -106,12 +116,12 @@ def group_evidence(design: Design, blocks: Sequence[Component], ratios: tuple[fl
     alone, start = [], 0
     for block in blocks:
         part = slice(start, start + len(block.levels))
-        nats = float(np.max(_profile(a_matrix[part, part], b[part], y_p_y, design.n)))
+        nats = float(np.max(profile(a_matrix[part, part], b[part], y_p_y, design.n)))
         alone.append(min(nats, _episode_evidence(design.y, block.codes, len(block.levels))) if block.market else nats)
         start = part.stop
     if blocks[0].market or len(blocks) == 1:
         return _log_mean_exp(alone)
-    shared = float(np.max(_profile(a_matrix, b, y_p_y, design.n)))
+    shared = float(np.max(profile(a_matrix, b, y_p_y, design.n)))
     return _log_mean_exp([shared, _log_mean_exp(alone)])
 
 
@@ -141,4 +151,4 @@ def _episode_evidence(y: Floats, codes: Ints, levels: int) -> float:
     total, level_mean = weight.sum(), float(weight @ mean) / weight.sum()
     a_matrix, b = np.diag(share) - np.outer(share, share) / total, value - share * level_mean
     rss = float(weight @ mean**2 - total * level_mean**2)
-    return float(np.max(_profile(a_matrix, b, rss, len(mean)))) if rss > 1e-12 else 0.0
+    return float(np.max(profile(a_matrix, b, rss, len(mean)))) if rss > 1e-12 else 0.0

@@ -47,6 +47,9 @@ class LearningConfig:
     cell_min_share: float = 0.03
     cells_per_effect: int = 8
     cell_effects_max: int = 25
+    pair_min_family_trades: int = 150
+    pair_prior_share: float = 0.25
+    pair_looks: int = 3
     stationary_pseudo_columns: float = 30.0
     drift_pseudo_columns: float = 0.3
     rejected_rows: int = 12
@@ -56,6 +59,7 @@ class LearningConfig:
     kappa_candidate_per_r: float = 1.0
     kappa_claimed_per_r: float = 2.0
     kappa_full_lfsr: float = 0.05
+    kappa_family_nats: float = 3.0
     size_log_share: float = 0.75
     min_log_target: float = 0.002
     max_lessons_per_family: int = 500

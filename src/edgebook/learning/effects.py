@@ -19,6 +19,9 @@ from edgebook.learning.drift import Drift, follow
 from edgebook.learning.model import Model, fitted, residual, solve
 from edgebook.learning.shocks import column_sums
 
+#: Trades whose membership in all slices is held at once.
+_CHUNK_TRADES = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -223,8 +226,10 @@ def _overlaps(hits: Mapping[ScopeItems, NDArray[np.bool_]], config: LearningConf
     names = list(hits)
     if len(names) < 2:
         return {}
-    rows = np.stack([hits[name] for name in names]).astype(np.float32)
-    both = rows @ rows.T
+    both = np.zeros((len(names), len(names)))
+    for start in range(0, len(hits[names[0]]), _CHUNK_TRADES):
+        rows = np.stack([hits[name][start : start + _CHUNK_TRADES] for name in names]).astype(np.float32)
+        both += rows @ rows.T
     size = np.diag(both)
     near = both / np.maximum(size[:, None] + size[None, :] - both, 1.0) >= config.overlap_same
     factor: dict[ScopeItems, int] = {}

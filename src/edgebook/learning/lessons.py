@@ -87,10 +87,11 @@ def build_lessons(
 
     Every slice with ``|ln target| >= .002`` becomes a lesson, positive or negative, at most 500 a family by size.
     Status ``active`` (claimed) needs its prior-weighted e-value within e-BH at ``claim_alpha`` and the confirmation of
-    later trades; else ``candidate``. Kappa is 2 once claimed, and grows to 2 with the certainty of the sign before.
+    later trades; else ``candidate``. Kappa is 2 once claimed; before, in a family with clear evidence, it grows to 2
+    with the certainty of the sign.
     What the lessons together take from the family's mean is given back by one lesson at the root (reason ``centre``).
-    A family that does not act has a ``candidate`` row at the root with neutral levers and the reason, and such rows for
-    the slices that stood out most. Lessons that no longer hold become ``deprecated``.
+    A family that does not act, or has nothing left to ask for, has a ``candidate`` row at the root with neutral levers
+    and the reason, and such rows for the slices that stood out most. Lessons that no longer hold become ``deprecated``.
 
     Raises:
         LearningError: a family of another module.
@@ -167,21 +168,27 @@ class _Draft:
 
 
 def _drafts(fit: Fit, now: int, standing: float, config: LearningConfig) -> list[_Draft]:
-    """What every slice of an acting family asks for; the root's draft last.
+    """What the slices of an acting family ask for, the largest first, and after them what the root gives back.
 
-    The root takes ``-sum share_i kappa_i theta_i``: the average log multiplier of the family's trades stays at 0.
+    Slices whose last trade is three half-lives old ask for nothing. The root takes ``-sum share_i kappa_i theta_i``
+    over the lessons that are made: the average log multiplier of the family's trades stays at 0, to ``min_log_target``.
     """
     found = claimed(fit.effects, config.claim_alpha)
-    drafts, mean = [], 0.0
+    known = max(fit.lr.values(), default=0.0) >= config.kappa_family_nats
+    drafts = []
     for items, effect in fit.effects.items():
         stale = config.stale_half_lives * _half_life(effect, standing) * HOUR
         if not items or now - effect.last_ts > stale:
             continue
         claim = items in found
-        kappa = config.kappa(claim, effect.lfsr)
-        drafts.append(_Draft(items, effect, effect.theta, kappa, claim, "claimed" if claim else "not_claimed"))
-        mean += kappa * effect.theta * effect.n / fit.n
-    if drafts:
+        kappa = config.kappa(claim, effect.lfsr if known else 1.0)
+        if abs(kappa * effect.theta) >= config.min_log_target:
+            reason = "claimed" if claim else "not_claimed"
+            drafts.append(_Draft(items, effect, effect.theta, kappa, claim, reason))
+    drafts.sort(key=lambda draft: (-abs(draft.kappa * draft.theta), draft.items))
+    drafts = drafts[: config.max_lessons_per_family - 1]
+    mean = sum(d.kappa * d.theta * d.effect.n for d in drafts if d.effect) / max(fit.n, 1)
+    if abs(mean) >= config.min_log_target:
         drafts.append(_Draft((), fit.effects.get(()), -mean, 1.0, False, "centre"))
     return drafts
 
@@ -191,19 +198,15 @@ def _family_lessons(
 ) -> list[Lesson]:
     old = {lesson.id: lesson for lesson in existing}
     standing = _standing(family.trades, config.half_life_hours(LESSON_TYPE[family.module]))
-    made: list[tuple[float, Lesson]] = []
-    for draft in _drafts(fit, now, standing, config):
+    drafts = _drafts(fit, now, standing, config)
+    if not drafts:
+        reason = fit.reason if not fit.acts else "nothing_left"
+        drafts = [_Draft((), None, 0.0, 1.0, False, reason)]
+        drafts += [_Draft(items, effect, 0.0, 1.0, False, reason) for items, effect in fit.rejected.items()]
+    lessons = []
+    for draft in drafts:
         levers = capital_levers(family.action_category, draft.theta, draft.kappa, config)
-        size = abs(total_log(levers))
-        if size >= config.min_log_target:
-            made.append((size, _lesson(key, family, fit, draft, levers, old, now, config)))
-    made.sort(key=lambda one: (bool(one[1].scope_values), -one[0], one[1].id))
-    lessons = [lesson for _, lesson in made[: config.max_lessons_per_family]]
-    if not fit.acts:
-        neutral = capital_levers(family.action_category, 0.0, 1.0, config)
-        rows = [_Draft((), None, 0.0, 1.0, False, fit.reason)]
-        rows += [_Draft(items, effect, 0.0, 1.0, False, fit.reason) for items, effect in fit.rejected.items()]
-        lessons += [_lesson(key, family, fit, draft, neutral, old, now, config) for draft in rows]
+        lessons.append(_lesson(key, family, fit, draft, levers, old, now, config))
     alive = {lesson.id for lesson in lessons}
     lessons += [
         _deprecated(lesson, fit, now) for lesson in existing if lesson.id not in alive and lesson.status != "deprecated"
@@ -224,7 +227,8 @@ def _lesson(
     lesson_type = LESSON_TYPE[family.module]
     identity = lesson_id(lesson_type, family.module, family.pattern_key, family.action_category, draft.items)
     before, effect = old.get(identity), draft.effect
-    if draft.claim and before is not None and before.stats.get("effect", 0.0) * draft.theta < 0:
+    flipped = before is not None and before.stats.get("effect", 0.0) * draft.theta < 0
+    if draft.claim and before is not None and before.status == "active" and flipped:
         draft = replace(draft, claim=False, reason="sign_flipped")
     half_life = _half_life(effect, _standing(family.trades, config.half_life_hours(lesson_type)))
     stats = slice_stats(key, family, draft.items, config) | _told(draft)

@@ -27,6 +27,7 @@ from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.design import Design, Floats, make_design
 from edgebook.learning.effects import Effect, calibration, effects_of, rejected_effects
 from edgebook.learning.model import Model, fit_blocks, residual, solve
+from edgebook.learning.pairs import PairBlocks
 from edgebook.learning.shocks import column_sums, null_shocks
 from edgebook.learning.table import TradeTable
 
@@ -96,7 +97,7 @@ def fit_design(design: Design, acting: tuple[str, ...] = (), config: LearningCon
     model = fit_blocks(design, chosen, ratios, config.tau_prior_levels)
     known = Candidates.of(design, model.shocks, config)
     if design.n >= config.cell_min_family_trades:
-        model, lr["cells"] = _add_cells(design, model, known, bool(chosen), "cells" in acting, config)
+        model, lr["cells"] = _add_effects(design, model, known, bool(chosen), "cells" in acting, config)
         reasons["cells"] = "acts" if len(model.blocks) > len(chosen) else "no_variance"
     groups = tuple(group for group in GROUPS if reasons.get(group) == "acts")
     taus = {
@@ -130,20 +131,30 @@ def _calibrated(
     return {items: replace(e, theta=e.theta * share, total=e.total * share) for items, e in effects.items()}
 
 
-def _add_cells(
+def _add_effects(
     design: Design, model: Model, known: Candidates, open_gate: bool, acted: bool, config: LearningConfig
 ) -> tuple[Model, float]:
-    """Add single effects to the model while their evidence lasts; also the evidence of the first, nats.
+    """Add single slices and pairs of dims to the model, an effect at a time, while their evidence lasts; also the
+    evidence of the first, nats.
 
     Where no dim acts (``open_gate`` false) the first effect must clear the gate of cells and each further one
     ``cell_next_nats``; where one does, effects count by the chance that they are real.
     """
+    pairs = PairBlocks.of(design, config)
+    share_of_pairs = config.pair_prior_share if pairs.blocks else 0.0
+    log_prior = np.concatenate(
+        (
+            known.log_prior + math.log1p(-share_of_pairs),
+            np.full(len(pairs.blocks), math.log(share_of_pairs / len(pairs.blocks)) if pairs.blocks else 0.0),
+        )
+    )
     gate = config.cell_gate_off_nats if acted else config.cell_gate_on_nats
     barred = known.market & (known.single | (design.n < config.market_min_trades))
+    barred = np.concatenate((barred, np.zeros(len(pairs.blocks), dtype=bool)))
     first = -math.inf
     for step in range(config.cell_effects_max):
-        nats, t = _cell_evidence(design, model, known)
-        score = np.where(barred, -np.inf, known.log_prior + nats)
+        nats, t = _evidence(design, model, known, pairs if step < config.pair_looks else None, len(log_prior))
+        score = np.where(barred, -np.inf, log_prior + nats)
         top = float(np.max(score, initial=-np.inf))
         if top == -np.inf:
             break
@@ -151,18 +162,31 @@ def _add_cells(
         first = total if step == 0 else first
         if not open_gate and total < (gate if step == 0 else config.cell_next_nats):
             break
-        share = np.exp(score - total)
         odds = config.cell_prior_odds * math.exp(min(total, 50.0))
-        chance = odds / (1.0 + odds) * share
+        chance = odds / (1.0 + odds) * np.exp(score - total)
         best = np.argsort(-chance, kind="stable")[: config.cells_per_effect]
         best = best[chance[best] >= config.cell_min_share]
         if len(best) == 0:
             break
         barred[best] = True
-        blocks = (*model.blocks, *(known.component(cell) for cell in best.tolist()))
+        cells = len(known.log_prior)
+        chosen = (known.component(i) if i < cells else pairs.blocks[i - cells] for i in best.tolist())
+        blocks = (*model.blocks, *chosen)
         variances = np.concatenate((model.t, chance[best] * t[best]))
         model = solve(column_sums(design, blocks), blocks, variances, model.ratios)
     return model, first
+
+
+def _evidence(
+    design: Design, model: Model, known: Candidates, pairs: PairBlocks | None, size: int
+) -> tuple[Floats, Floats]:
+    """Evidence in nats of all cells and then of all pairs, and the variance each would have."""
+    nats, t = np.full(size, -np.inf), np.zeros(size)
+    cells = len(known.log_prior)
+    nats[:cells], t[:cells] = _cell_evidence(design, model, known)
+    if pairs is not None and pairs.blocks:
+        nats[cells:], t[cells:] = pairs.evidence(design, model)
+    return nats, t
 
 
 def _cell_evidence(design: Design, model: Model, known: Candidates) -> tuple[Floats, Floats]:

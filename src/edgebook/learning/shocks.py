@@ -140,25 +140,28 @@ def null_shocks(design: Design) -> tuple[float, float]:
 
 
 def maximise(score: Callable[[float, float], float], start: tuple[float, float] | None = None) -> tuple[float, float]:
-    """Coarse grid, then coordinate steps in log space down to 5 %; deterministic. 0 is tried on both axes."""
+    """Coarse grid, then coordinate steps in log space down to 5 %; deterministic. 0 is tried on both axes.
+
+    Scores are compared to six places, ties go to the smaller shocks: rounding must not choose between equal ones.
+    """
     tried: dict[tuple[float, float], float] = {}
 
     def at(point: tuple[float, float]) -> float:
         if point not in tried:
-            tried[point] = float(score(*point))
+            tried[point] = round(float(score(*point)), 6)
         return tried[point]
 
     corners = (
         [(a, b) for a in _GRID.tolist() for b in _GRID.tolist()]
         if start is None
-        else [start, (start[0], 0.0), (0.0, start[1])]
+        else [(0.0, 0.0), (start[0], 0.0), (0.0, start[1]), start]
     )
     best = max(corners, key=at)
     step = 1.8
     while step > 1.05:
         moves = [(best[0] * f, best[1] * g) for f, g in ((step, 1), (1 / step, 1), (1, step), (1, 1 / step))]
         top = max(moves, key=at)
-        if at(top) > at(best) + 1e-9:
+        if at(top) > at(best):
             best = top
         else:
             step = step**0.5

@@ -125,7 +125,8 @@ def conviction(override: Override) -> float:
     """How many times over its bound a multiplier lesson would go, in [1, 10]: what it counts beside others.
 
     A target ends at the lever's bound whatever the effect; ``stats.conviction`` keeps how much more was asked, so that
-    a lesson of -2 R is not outvoted by one of +.4 R. Alone it changes nothing: the blend ends at the same bound.
+    a lesson of -2 R is not outvoted by one of +.4 R. Alone it ends at the same bound, and stays there until decay has
+    taken what it asked for beyond.
     """
     if override.lesson_type == "pm_tuning":
         return 1.0

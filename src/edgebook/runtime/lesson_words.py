@@ -50,6 +50,7 @@ _REASONS = {
     "no_exit_outcome": "too few trims with a later sale to compare with",
     "no_lever": "full exits have no lever to learn",
     "below_min_effect": "its effect has shrunk to next to nothing",
+    "nothing_left": "what was learnt here has shrunk or aged to next to nothing",
     "family_acts": "the family speaks now, so its note of silence is gone",
     "no_evidence": "nothing speaks for it any more",
     "no_clear_votes": "the windows' votes do not stand clear of chance",

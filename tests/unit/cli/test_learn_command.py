@@ -141,3 +141,17 @@ def test_import_freqtrade_says_what_it_did(cli, tmp_path):
     assert "1 closed trades in t.csv; 1 still open, 0 closed without a profit left out" in out
     assert "initial stop 1, drawdown 0" in out
     assert json.loads(as_json)["risk"] == {"stop": 1, "drawdown": 0, "floor": 0}
+
+
+def test_learn_report_is_a_page_of_what_was_learnt(cli, book, tmp_path):
+    """Beside the file, with every lesson that acts; a file keeps no trades, so there is no history and no holdout."""
+    code, out, err = learn(cli, "--report", "page.html", "--json")
+    page = (tmp_path / "page.html").read_text()
+
+    assert (code, err) == (0, "")
+    for row in json.loads(out)["lessons"]:
+        if row["stats"]["log_target"]:
+            assert f'data-id="{row["id"]}"' in page
+    assert "side long" in page
+    assert "No day-by-day evidence is kept here." in page
+    assert "holdout" not in page.partition("What the words mean")[0]

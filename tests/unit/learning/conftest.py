@@ -26,6 +26,8 @@ from edgebook.domain.strands import (
     WindowOutcome,
 )
 from edgebook.learning.aggregate import aggregate
+from edgebook.learning.design import Design, make_design
+from edgebook.learning.table import TradeTable
 
 SUMMARY = TradeSummary(
     entry_ts=0, exit_ts=DAY, entry_price=100.0, exit_price=110.0, invested_usd=Decimal(100), extracted_usd=Decimal(110),
@@ -156,6 +158,7 @@ def planted(
     day_sd: float = 0.0,
     market_hours: int = 0,
     per_day: float = 4.0,
+    levels: int = 5,
 ) -> tuple[list[Observation], ScopeSchema]:
     """Trades whose only structure is ``effect`` R on ``d0=v0`` (``size`` of them), a shock per day, a market label of
     chance."""
@@ -163,7 +166,7 @@ def planted(
     hours = np.sort(rng.uniform(0, n / per_day * 24, n))
     day = (hours // 24).astype(int)
     y = rng.normal(0, sd, n) + rng.normal(0, day_sd, day.max() + 1)[day]
-    codes = rng.integers(0, 5, (n, dims))
+    codes = rng.integers(0, levels, (n, dims))
     codes[:, 0] = np.maximum(codes[:, 0], 1)
     chosen = rng.permutation(n)[:size]
     codes[chosen, 0] = 0
@@ -184,10 +187,53 @@ def planted(
     return observations, ScopeSchema("test", tuple(columns))
 
 
+def trades(*args: Any, **options: Any) -> tuple[TradeTable, ScopeSchema]:
+    """What `planted` gives, as a table."""
+    observations, schema = planted(*args, **options)
+    return TradeTable.of(observations, schema), schema
+
+
+def columns(
+    dims: Mapping[str, Any], y: Any, *, day: Any = None, opened: Any = None, token: Any = None
+) -> tuple[TradeTable, ScopeSchema]:
+    """A table of given codes per dim (-1 absent) with levels v0, v1 ...; four trades a day unless ``day`` says, held
+    for an hour, each of its own token unless ``token`` says."""
+    y = np.asarray(y, dtype=float)
+    n = len(y)
+    day = np.arange(n) // 4 if day is None else np.asarray(day)
+    opened = day * DAY + np.arange(n) % 24 * HOUR // 2 if opened is None else np.asarray(opened)
+    coded = {}
+    for name, values in dims.items():
+        codes = np.asarray(values, dtype=np.int64)
+        coded[name] = (tuple(f"v{k}" for k in range(int(codes.max(initial=0)) + 1)), codes)
+    table = TradeTable(
+        np.array([f"t{i:05d}" for i in range(n)], dtype=object),
+        opened.astype(np.int64),
+        (opened + HOUR).astype(np.int64),
+        y,
+        np.full(n, -1, dtype=np.int64) if token is None else np.asarray(token, dtype=np.int64),
+        day.astype(np.int64),
+        coded,
+    )
+    return table, ScopeSchema("test", tuple(dims))
+
+
+def dense(design: Design, a: float, b: float) -> np.ndarray:
+    """``V0 = I + a*(same day) + b*(same week)`` written out in full, (n, n)."""
+    week = design.week_of_day[design.day]
+    return np.eye(design.n) + a * (design.day[:, None] == design.day) + b * (week[:, None] == week)
+
+
+def one_hot(blocks: Any) -> np.ndarray:
+    """The columns of blocks, (n, levels of all)."""
+    return np.column_stack([(b.codes[:, None] == np.arange(len(b.levels))).astype(float) for b in blocks])
+
+
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """The builders above, by name."""
     return SimpleNamespace(
         action=action, closed=closed, decision=decision, lever=lever, window=window, episode=episode, Store=Store,
-        planted=planted, PM_SCOPE=PM_SCOPE, DM_SCOPE=DM_SCOPE, SUMMARY=SUMMARY,
+        planted=planted, trades=trades, columns=columns, design=make_design, dense=dense, one_hot=one_hot,
+        PM_SCOPE=PM_SCOPE, DM_SCOPE=DM_SCOPE, SUMMARY=SUMMARY,
     )  # fmt: skip

@@ -119,6 +119,45 @@ def test_average_mode_weighs_by_evidence():
     assert alloc_at(history((0, voiced(1.2, "a", 100)), blend="average"), 56) == pytest.approx(1.2, rel=1e-9)
 
 
+def test_a_lesson_beyond_its_bound_is_not_outvoted():
+    """-2 R at its bound of .7 counts for what it asks: with conviction 5 it stays at .7 beside x1.3; without, they
+    nearly cancel. Alone it ends at the same bound and moves by the same step."""
+    far = alloc(0.7, lesson_id="far", stats={"conviction": 5.0})
+    near, other = alloc(0.7, lesson_id="far"), alloc(1.3, lesson_id="other")
+    assert alloc_at(history((0, far, other)), 99) == pytest.approx(0.7, rel=1e-9)
+    assert alloc_at(history((0, near, other)), 99) == pytest.approx(0.7 * 1.3, rel=1e-9)
+    for epoch in (0, 1, 5, 18, 99):
+        assert alloc_at(history((0, far)), epoch) == pytest.approx(alloc_at(history((0, near)), epoch), rel=1e-12)
+    weak = alloc(0.9, lesson_id="far", stats={"conviction": 1.5})
+    assert alloc_at(history((0, weak, other)), 99) == pytest.approx(0.9**1.5 * 1.3, rel=1e-9)
+
+
+def test_conviction_fades_with_the_evidence():
+    """Two half-lives on, a lesson of conviction 2 pulls with half of its target's log."""
+    rule = alloc(0.8, half_life=100.0, stats={"conviction": 2.0})
+    assert alloc_at(history((0, rule)), 200) == pytest.approx(math.sqrt(0.8), rel=1e-9)
+
+
+def test_conviction_is_explained():
+    """It stands beside decay: log of the blend is the sum of decay * conviction * ln target, clamped."""
+    rules = [alloc(1.3, lesson_id="a", stats={"conviction": 4.0}), alloc(0.8, lesson_id="b", half_life=50.0)]
+    (nudge,) = apply_allocation_overrides(history((0, *rules)), DM_SCOPE, T0 + 100 * HOUR).nudges
+    told = {m.lesson_id: (m.decay, m.conviction) for m in nudge.matched}
+    assert told == {"a": (pytest.approx(1.0), 4.0), "b": (0.25, 1.0)}
+    total = sum(m.decay * m.conviction * math.log(m.targets["alloc_mult"]) for m in nudge.matched)
+    assert nudge.blend == pytest.approx(min(1.3, math.exp(total)))
+
+
+def test_the_average_does_not_count_conviction():
+    """It weighs by evidence; targets stay within their bounds."""
+    stats = {"effect_total": 0.25, "n": 100, "variance": 0.0}
+    plain = history((0, alloc(1.3, lesson_id="a", stats=stats), alloc(0.9, lesson_id="b", stats=stats)),
+                    blend="average")  # fmt: skip
+    sure = history((0, alloc(1.3, lesson_id="a", stats={**stats, "conviction": 6.0}),
+                    alloc(0.9, lesson_id="b", stats=stats)), blend="average")  # fmt: skip
+    assert alloc_at(plain, 99) == alloc_at(sure, 99)
+
+
 def test_displacement_mode_is_one_step_from_base_for_ever():
     """The literal reading of the seed, kept for comparison: never more than 2 %, without memory."""
     past = history((0, alloc(1.3)), step_mode="displacement")

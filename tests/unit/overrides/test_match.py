@@ -7,7 +7,7 @@ import math
 import pytest
 
 from edgebook.domain.decay import HOUR
-from edgebook.overrides.match import MatchIndex, group, overlap_shares, weight
+from edgebook.overrides.match import MatchIndex, conviction, group, overlap_shares, weight
 from edgebook.overrides.record import Override
 
 KEY = "module=pm|pattern_key=uptrend.S1.buy_flag"
@@ -115,3 +115,19 @@ def test_lessons_of_the_same_trades_share_one_vote():
     assert overlap_shares([same, same]) == [0.5, 0.5]
     assert overlap_shares([same, half]) == pytest.approx([1 / 1.5] * 2)
     assert overlap_shares([same, rule("c")]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("told", "counts"),
+    [({}, 1.0), (1.0, 1.0), (3.5, 3.5), (10.0, 10.0), (11.0, 10.0), (0.2, 1.0), (-4.0, 1.0), (7, 7.0),
+     (float("nan"), 1.0), (float("inf"), 1.0), ("3", 1.0), (True, 1.0), (None, 1.0)],
+)  # fmt: skip
+def test_conviction_is_read_within_its_bounds(told, counts):
+    """1 to 10 as the lesson says; what is missing or no number counts as 1."""
+    assert conviction(rule("l", stats={} if told == {} else {"conviction": told})) == counts
+
+
+def test_gates_have_no_conviction():
+    """A threshold lesson counts once, whatever it says."""
+    gate = rule("l", lesson_type="pm_tuning", targets={"ts_min": 0.7}, stats={"conviction": 5.0})
+    assert conviction(gate) == 1.0
