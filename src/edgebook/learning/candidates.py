@@ -15,6 +15,7 @@ explain it about equally well (sum of single effects: Wang, Sarkar, Carbonetto &
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -30,6 +31,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 #: Standard deviations of a cell's effect that are tried, in residual standard deviations.
 SLABS = np.array([0.1, 0.2, 0.4])
+#: Places that are kept, four bytes each: 100 MB.
+_MOST_PLACES = 25_000_000
 
 
 def log_bayes_factor(s: Floats, q: Floats, sigma: float) -> tuple[Floats, Floats]:
@@ -62,6 +65,8 @@ class Candidates:
     Attributes:
         codes: level per (dim, trade), -1 where absent.
         dims, widths, offsets: per subset, padded with -1 and 1.
+        places: cell of every trade per (subset, trade), -1 where absent; empty for long tables, where it is computed
+            each time.
         subset: subset of each cell.
         count, q: trades and information ``x' V0^-1 x`` per cell.
         log_prior: log share of the prior mass; -inf for cells with too few trades inside or outside.
@@ -72,6 +77,7 @@ class Candidates:
     dims: Ints
     widths: Ints
     offsets: Ints
+    places: NDArray[np.int32]
     subset: Ints
     count: Floats
     q: Floats
@@ -87,35 +93,46 @@ class Candidates:
         that says anything, and their number must not grow faster than the trades.
         """
         components = design.components
-        found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-        for size in range(1, config.cell_depth_dims + 1):
-            for members in combinations(range(len(components)), size):
-                width = tuple(len(components[j].levels) for j in members)
-                if size == 1 or int(np.prod(width)) <= max(4096, 2 * design.n):
-                    found.append((members, width))
-        dims = np.array([[*m, *[-1] * (3 - len(m))] for m, _ in found], dtype=np.int64).reshape(-1, 3)
-        widths = np.array([[*w, *[1] * (3 - len(w))] for _, w in found], dtype=np.int64).reshape(-1, 3)
+        levels = np.array([*(len(c.levels) for c in components), 1], dtype=np.int64)
+        dims = subsets_of(len(components), config.cell_depth_dims)
+        widths = levels[dims]  # -1 takes the 1 at the end
+        orders = np.count_nonzero(dims >= 0, axis=1)
         sizes = np.prod(widths, axis=1, dtype=np.int64)
-        offsets = np.concatenate(([0], np.cumsum(sizes)))[:-1].astype(np.int64)
-        subset = np.repeat(np.arange(len(found)), sizes)
+        kept = (orders == 1) | (sizes <= max(4096, 2 * design.n))
+        dims, widths, orders, sizes = dims[kept], widths[kept], orders[kept], sizes[kept]
+        offsets = np.cumsum(sizes) - sizes
+        subset = np.repeat(np.arange(len(dims)), sizes)
         codes = np.stack([c.codes for c in components]) if components else np.zeros((0, design.n), dtype=np.int64)
         count, q = np.zeros(len(subset)), np.zeros(len(subset))
+        small = design.n * len(dims) <= _MOST_PLACES
+        places = np.empty((len(dims), design.n), dtype=np.int32) if small else np.empty((0, 0), dtype=np.int32)
         _information(
             codes, dims, widths, offsets, design.day, design.week_of_day,
-            shocks.day_weight, shocks.day_factor, shocks.week_factor, count, q,
+            shocks.day_weight, shocks.day_factor, shocks.week_factor, count, q, places,
         )  # fmt: skip
         alive = (count >= config.cell_min_trades) & (count <= design.n - config.cell_min_trades)
-        orders = np.array([len(m) for m, _ in found], dtype=np.int64)
-        market = np.array([any(components[j].market for j in m) for m, _ in found], dtype=bool)
-        log_prior = _log_prior(subset, alive, orders)
+        market = np.array([*(c.market for c in components), False])[dims].any(axis=1)
         return cls(
-            codes, dims, widths, offsets, subset, count, np.maximum(q, 0.0), log_prior, market[subset], components
+            codes,
+            dims,
+            widths,
+            offsets,
+            places,
+            subset,
+            count,
+            np.maximum(q, 0.0),
+            _log_prior(subset, alive, orders),
+            market[subset],
+            components,
         )
 
     def sums(self, rows: Floats) -> Floats:
         """Sum of ``rows`` (one value a trade) inside every cell."""
         out = np.zeros(len(self.count))
-        _sums(self.codes, self.dims, self.widths, self.offsets, rows, out)
+        if self.places.size:
+            _sums_by_place(self.places, rows, out)
+        else:
+            _sums(self.codes, self.dims, self.widths, self.offsets, rows, out)
         return out
 
     @property
@@ -157,6 +174,21 @@ class Candidates:
         name = "*".join(f"{dim}={value}" for dim, value in items)
         dims = tuple(dim for dim, _ in items)
         return Component(name, dims, np.where(hit, 0, -1), (items,), bool(self.market[cell]))
+
+
+@lru_cache(maxsize=64)
+def subsets_of(count: int, depth: int) -> Ints:
+    """Every subset of at most ``depth`` (up to 3) of ``count`` dims, by size, padded with -1; read-only.
+
+    >>> subsets_of(2, 3).tolist()
+    [[0, -1, -1], [1, -1, -1], [0, 1, -1]]
+    """
+    found = [members for size in range(1, depth + 1) for members in combinations(range(count), size)]
+    made = np.full((len(found), 3), -1, dtype=np.int64)
+    for row, members in enumerate(found):
+        made[row, : len(members)] = members
+    made.flags.writeable = False
+    return made
 
 
 def inside(components: tuple[Component, ...], items: ScopeItems) -> NDArray[np.bool_]:
@@ -201,6 +233,15 @@ def _cell(codes: Ints, dims: Ints, widths: Ints, s: int, i: int) -> int:
 
 
 @kernel
+def _sums_by_place(places: NDArray[np.int32], rows: Floats, out: Floats) -> None:
+    for s in range(places.shape[0]):
+        for i in range(places.shape[1]):
+            cell = places[s, i]
+            if cell >= 0:
+                out[cell] += rows[i]
+
+
+@kernel
 def _sums(codes: Ints, dims: Ints, widths: Ints, offsets: Ints, rows: Floats, out: Floats) -> None:
     for s in range(dims.shape[0]):
         for i in range(codes.shape[1]):
@@ -222,13 +263,18 @@ def _information(
     week_factor: Floats,
     count: Floats,
     q: Floats,
+    places: NDArray[np.int32],
 ) -> None:
-    """``count = x'x`` and ``q = x' V0^-1 x`` of every cell, in one pass: trades ascend by day."""
+    """``count = x'x`` and ``q = x' V0^-1 x`` of every cell, in one pass: trades ascend by day. ``places`` is filled
+    where it is not empty."""
+    keep = places.shape[0] > 0
     open_day = np.full(len(count), -1, np.int64)
     in_day, in_week = np.zeros(len(count)), np.zeros(len(count))
     for s in range(dims.shape[0]):
         for i in range(codes.shape[1]):
             at = _cell(codes, dims, widths, s, i)
+            if keep:
+                places[s, i] = offsets[s] + at if at >= 0 else -1
             if at < 0:
                 continue
             cell, today = offsets[s] + at, day[i]
