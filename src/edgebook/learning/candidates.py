@@ -135,6 +135,28 @@ class Candidates:
             _sums(self.codes, self.dims, self.widths, self.offsets, rows, out)
         return out
 
+    def agreement(self, cell: int, rows: Floats, total: float, sigma: float, least_runs: int = 8) -> float:
+        """How much of a market-wide cell's evidence its own runs bear out, in [0, 1].
+
+        A run is a stretch of trades, in time, over which the cell's market-wide dims stay what they are. The cell's
+        ``z^2`` with one value a run, ``(sum S_r)^2 / sum S_r^2 * (G - 1) / G``, over its ``z^2`` with one value a
+        trade; 0 with fewer than ``least_runs`` runs.
+
+        Args:
+            rows: whitened residual of every trade, R; ``total`` their sum inside the cell.
+        """
+        members = [j for j in self.dims[self.subset[cell]].tolist() if j >= 0]
+        shared = np.stack([self.codes[j] for j in members if self.components[j].market])
+        turn = np.concatenate(([False], (shared[:, 1:] != shared[:, :-1]).any(axis=0)))
+        hit = inside(self.components, self.items(cell))
+        by_run = np.bincount(np.cumsum(turn)[hit], weights=rows[hit])
+        by_run = by_run[by_run != 0]
+        plain = total * total / (sigma * sigma * max(float(self.q[cell]), 1e-12))
+        if len(by_run) < least_runs or plain <= 0:
+            return 0.0
+        clustered = total * total / float(by_run @ by_run) * (len(by_run) - 1) / len(by_run)
+        return min(1.0, clustered / plain)
+
     @property
     def single(self) -> NDArray[np.bool_]:
         """Cells of one dim."""

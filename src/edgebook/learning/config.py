@@ -34,7 +34,8 @@ class LearningConfig:
     market_min_trades: int = 300
     market_min_episodes: int = 8
     market_agreement: float = 0.8
-    market_neighbour_hours: float = 6.0
+    market_neighbour_hours: float = 2.0
+    market_neighbour_hours_at_most: float = 6.0
     level_min_observations: int = 5
     tau_prior_levels: float = 0.5
     cell_depth_dims: int = 3
@@ -52,6 +53,7 @@ class LearningConfig:
     pair_looks: int = 3
     stationary_pseudo_columns: float = 30.0
     drift_pseudo_columns: float = 0.3
+    drift_min_variance_ratio: float = 0.04
     rejected_rows: int = 12
     exit_min_observations: int = 20
 

@@ -76,7 +76,7 @@ def make_design(
     Values seen fewer than ``level_min_observations`` times are absent; dims left with a single value are left out: they
     would double every slice without adding anything (learning.md 2).
     """
-    order = np.lexsort((table.unit_id.astype(str), table.opened_at, table.day))
+    order = _in_time(table)
     y = winsorise((table.y if outcome is None else outcome)[order], config.winsor_share)
     opened, tokens = table.opened_at[order], table.token[order]
     alone = np.flatnonzero(tokens < 0)
@@ -100,6 +100,17 @@ def make_design(
         week_of_day.astype(np.int64),
         tuple(components),
     )
+
+
+def _in_time(table: TradeTable) -> Ints:
+    """Rows by day and time of entry; only trades entered at one moment are compared by id."""
+    order = np.lexsort((table.opened_at, table.day)).astype(np.int64)
+    day, opened = table.day[order], table.opened_at[order]
+    same = (day[1:] == day[:-1]) & (opened[1:] == opened[:-1])
+    tied = np.concatenate((same, [False])) | np.concatenate(([False], same))
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((table.unit_id[rows].astype(str), opened[tied], day[tied]))]
+    return order
 
 
 def _dim(
@@ -128,11 +139,14 @@ def _dim(
 def is_market_wide(codes: Ints, opened: Ints, tokens: Ints, config: LearningConfig = DEFAULT) -> bool:
     """Whether a dim says the same of all tokens at a time, judged by neighbours in time (decisions 52).
 
-    Neighbours are consecutive entries of different tokens at most six hours apart. Their agreement beyond chance,
-    ``(agree - chance) / (1 - chance)``, at or above .8 means market-wide.
+    Neighbours are consecutive entries of different tokens at most two hours apart, or six where fewer than twenty are
+    so near. Their agreement beyond chance, ``(agree - chance) / (1 - chance)``, at or above .8 means market-wide.
     """
-    near = (tokens[1:] != tokens[:-1]) & (opened[1:] - opened[:-1] <= config.market_neighbour_hours * HOUR)
-    near &= (codes[1:] >= 0) & (codes[:-1] >= 0)
+    apart = opened[1:] - opened[:-1]
+    usable = (tokens[1:] != tokens[:-1]) & (codes[1:] >= 0) & (codes[:-1] >= 0)
+    near = usable & (apart <= config.market_neighbour_hours * HOUR)
+    if np.count_nonzero(near) < 20:
+        near = usable & (apart <= config.market_neighbour_hours_at_most * HOUR)
     if np.count_nonzero(near) < 20:
         return False
     known = codes[codes >= 0]

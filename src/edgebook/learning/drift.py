@@ -42,13 +42,16 @@ def follow(
         days: days since 1970, ascending.
         info: information per (column, day): trades, less what they share with their day and week.
         total: information times the day's own estimate of the effect, R.
-        tau2: prior variance per column, R squared.
+        tau2: prior variance per column, R squared. A column that forgets has at least ``drift_min_variance_ratio``
+            times the variance of one trade: where an effect has turned round, the whole history says that there is
+            none.
         sigma2: variance of one trade, R squared.
         weight: how much each column counts in the shared prior, 0 to 1.
     """
     shape = (len(info), len(HALF_LIVES_DAYS))
     mean, variance, score = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    _follow(days.astype(float), info, total, HALF_LIVES_DAYS, tau2, sigma2, mean, variance, score)
+    least = config.drift_min_variance_ratio * sigma2
+    _follow(days.astype(float), info, total, HALF_LIVES_DAYS, tau2, least, sigma2, mean, variance, score)
     prior = np.full(shape[1], config.drift_pseudo_columns)
     prior[-1] = config.stationary_pseudo_columns
     p = half_life_chances(score, prior, weight)
@@ -88,6 +91,7 @@ def _follow(
     total: Floats,
     half_lives: Floats,
     tau2: Floats,
+    least: float,
     sigma2: float,
     mean: Floats,
     variance: Floats,
@@ -97,6 +101,7 @@ def _follow(
     for j in range(info.shape[0]):
         for h in range(len(half_lives)):
             precision, weighted, last, fit = 0.0, 0.0, -1, 0.0
+            prior = tau2[j] if np.isinf(half_lives[h]) else max(tau2[j], least)
             for d in range(info.shape[1]):
                 q = info[j, d] / sigma2
                 if q <= 0.0:
@@ -106,13 +111,13 @@ def _follow(
                     precision *= kept
                     weighted *= kept
                 last = d
-                v = 1.0 / (precision + 1.0 / tau2[j])
+                v = 1.0 / (precision + 1.0 / prior)
                 x = total[j, d] / info[j, d]
                 miss, spread = x - weighted * v, v + 1.0 / q
                 fit -= 0.5 * (np.log(spread) + miss * miss / spread)
                 precision += q
                 weighted += q * x
-            v = 1.0 / (precision + 1.0 / tau2[j])
+            v = 1.0 / (precision + 1.0 / prior)
             mean[j, h] = weighted * v
             variance[j, h] = v
             score[j, h] = fit

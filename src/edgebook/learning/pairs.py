@@ -31,13 +31,13 @@ class PairBlocks:
 
     @classmethod
     def of(cls, design: Design, config: LearningConfig = DEFAULT) -> PairBlocks:
-        """All pairs; those with a market-wide dim only where such dims may act."""
+        """All pairs of dims that differ between tokens at a time: the cells of a market-wide dim share what moved the
+        market then, which a block cannot tell from an effect."""
         if design.n < config.pair_min_family_trades:
             return cls(())
-        made = [_pair(c, d, config.cell_min_trades) for c, d in combinations(design.components, 2)]
-        many = design.n >= config.market_min_trades
-        most = max(4096, 2 * design.n)
-        return cls(tuple(b for b in made if b and (many or not b.market) and len(b.levels) <= most))
+        own = [c for c in design.components if not c.market]
+        made = (_pair(c, d, config.cell_min_trades) for c, d in combinations(own, 2))
+        return cls(tuple(block for block in made if block))
 
     def evidence(self, design: Design, model: Model) -> tuple[Floats, Floats]:
         """Evidence of each pair in nats, and the variance ratio it prefers; those in ``model`` have -inf."""
@@ -70,7 +70,7 @@ def _pair(first: Component, second: Component, min_cell: int) -> Component | Non
     dense[kept] = np.arange(len(kept))
     levels = tuple((*first.levels[c // width], *second.levels[c % width]) for c in kept.tolist())
     name = f"{first.name}*{second.name}"
-    return Component(name, (*first.dims, *second.dims), dense[joint], levels, first.market or second.market)
+    return Component(name, (*first.dims, *second.dims), dense[joint], levels, market=False)
 
 
 @dataclass(frozen=True, slots=True)

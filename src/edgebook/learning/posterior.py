@@ -31,6 +31,9 @@ from edgebook.learning.pairs import PairBlocks
 from edgebook.learning.shocks import column_sums, null_shocks
 from edgebook.learning.table import TradeTable
 
+#: Slices with a market-wide dim that are judged by their own runs in one look.
+_MARKET_CELLS = 24
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -138,7 +141,8 @@ def _add_effects(
     evidence of the first, nats.
 
     Where no dim acts (``open_gate`` false) the first effect must clear the gate of cells and each further one
-    ``cell_next_nats``; where one does, effects count by the chance that they are real.
+    ``cell_next_nats``; where one does, effects count by the chance that they are real. Slices and pairs with a
+    market-wide dim must clear the gate of such dims together, whatever acts beside them (decisions 52, 53).
     """
     pairs = PairBlocks.of(design, config)
     share_of_pairs = config.pair_prior_share if pairs.blocks else 0.0
@@ -151,14 +155,16 @@ def _add_effects(
     gate = config.cell_gate_off_nats if acted else config.cell_gate_on_nats
     barred = known.market & (known.single | (design.n < config.market_min_trades))
     barred = np.concatenate((barred, np.zeros(len(pairs.blocks), dtype=bool)))
+    market = np.concatenate((known.market, np.array([block.market for block in pairs.blocks], dtype=bool)))
     first = -math.inf
     for step in range(config.cell_effects_max):
         nats, t = _evidence(design, model, known, pairs if step < config.pair_looks else None, len(log_prior))
         score = np.where(barred, -np.inf, log_prior + nats)
-        top = float(np.max(score, initial=-np.inf))
-        if top == -np.inf:
+        if total_of(score[market]) < config.market_gate_on_nats:
+            score[market] = -np.inf
+        total = total_of(score)
+        if total == -np.inf:
             break
-        total = top + float(np.log(np.sum(np.exp(score - top))))
         first = total if step == 0 else first
         if not open_gate and total < (gate if step == 0 else config.cell_next_nats):
             break
@@ -177,6 +183,16 @@ def _add_effects(
     return model, first
 
 
+def total_of(score: Floats) -> float:
+    """Log of the sum of what the scores are logs of; -inf of nothing.
+
+    >>> round(total_of(np.log([2.0, 6.0])), 6) == round(math.log(8.0), 6), total_of(np.empty(0))
+    (True, -inf)
+    """
+    top = float(np.max(score, initial=-np.inf))
+    return top if top == -np.inf else top + float(np.log(np.sum(np.exp(score - top))))
+
+
 def _evidence(
     design: Design, model: Model, known: Candidates, pairs: PairBlocks | None, size: int
 ) -> tuple[Floats, Floats]:
@@ -193,9 +209,14 @@ def _cell_evidence(design: Design, model: Model, known: Candidates) -> tuple[Flo
     """Log Bayes factors and variances of all cells on top of ``model``.
 
     A cell with a market-wide dim counts only what is left when every market-wide dim is in the model, so that it cannot
-    pass on the strength of a phase of the market (decisions 52).
+    pass on the strength of a phase of the market, and only what its own runs of that phase agree on, so that it cannot
+    pass on one lucky day that all tokens share (decisions 52). Only the strongest such cells are looked at.
     """
-    nats, t = log_bayes_factor(known.sums(residual(design, model)), known.q, model.sigma)
+    e = residual(design, model)
+    s = known.sums(e)
+    nats, t = log_bayes_factor(s, known.q, model.sigma)
+    if not known.market.any():
+        return nats, t
     names = {block.name for block in model.blocks}
     missing = tuple(c for c in known.components if c.market and c.name not in names)
     if missing:
@@ -205,4 +226,10 @@ def _cell_evidence(design: Design, model: Model, known: Candidates) -> tuple[Flo
         )
         strict, _ = log_bayes_factor(known.sums(residual(design, wider)), known.q, wider.sigma)
         nats = np.where(known.market, np.minimum(nats, strict), nats)
-    return nats, t
+    best = np.argsort(-np.where(known.market, known.log_prior + nats, -np.inf), kind="stable")[:_MARKET_CELLS]
+    judged = np.where(known.market, -np.inf, nats)
+    for cell in best[known.market[best]].tolist():
+        agreed = known.agreement(cell, e, s[cell], model.sigma)
+        again, _ = log_bayes_factor(s[cell : cell + 1] * math.sqrt(agreed), known.q[cell : cell + 1], model.sigma)
+        judged[cell] = min(nats[cell], again[0]) if agreed > 0 else -np.inf
+    return judged, t

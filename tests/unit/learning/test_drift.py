@@ -41,7 +41,8 @@ def naive(days, info, total, half_life, tau2, sigma2):
     st.floats(0.1, 4.0),
 )
 def test_following_equals_the_plain_recursion(seed, bins, width, tau2, sigma2):
-    """Mean, variance and score per column and half-life, with days on which a column has no trade."""
+    """Mean, variance and score per column and half-life, with days on which a column has no trade; what forgets has at
+    least the least prior variance."""
     rng = np.random.default_rng(seed)
     days = np.cumsum(rng.integers(1, 12, bins)).astype(float)
     info = rng.integers(0, 4, (width, bins)) * rng.uniform(0.3, 1.0, (width, bins))
@@ -49,11 +50,13 @@ def test_following_equals_the_plain_recursion(seed, bins, width, tau2, sigma2):
     shape = (width, len(HALF_LIVES_DAYS))
     mean, variance, score = np.zeros(shape), np.zeros(shape), np.zeros(shape)
 
-    _follow(days, info, total, HALF_LIVES_DAYS, np.full(width, tau2), sigma2, mean, variance, score)
+    least = 0.3
+    _follow(days, info, total, HALF_LIVES_DAYS, np.full(width, tau2), least, sigma2, mean, variance, score)
 
     for j in range(width):
         for h, half_life in enumerate(HALF_LIVES_DAYS.tolist()):
-            wanted = naive(days.tolist(), info[j].tolist(), total[j].tolist(), half_life, tau2, sigma2)
+            prior = tau2 if math.isinf(half_life) else max(tau2, least)
+            wanted = naive(days.tolist(), info[j].tolist(), total[j].tolist(), half_life, prior, sigma2)
             assert (mean[j, h], variance[j, h], score[j, h]) == pytest.approx(wanted, abs=1e-9)
 
 
@@ -66,7 +69,7 @@ def test_what_never_forgets_is_the_conjugate_posterior(seed, tau2, sigma2):
     x = rng.normal(0.2, 1.0, 30)
     mean, variance, score = np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1))
 
-    _follow(np.arange(30.0), info, info * x, np.array([np.inf]), np.array([tau2]), sigma2, mean, variance, score)
+    _follow(np.arange(30.0), info, info * x, np.array([np.inf]), np.array([tau2]), 9.0, sigma2, mean, variance, score)
 
     weight = info[0] / sigma2
     assert variance[0, 0] == pytest.approx(1 / (1 / tau2 + weight.sum()))
