@@ -39,19 +39,24 @@ class Design:
     """One family's trades, sorted by time of entry.
 
     Attributes:
-        y: winsorised outcome, R.
+        y, raw: outcome, winsorised and as it was, R.
         ts, opened: times of closing and entry, microseconds UTC.
         day: dense index of the entry day; ``days`` are the days since 1970, ``week_of_day`` dense indices of weeks.
         components: one block per dim.
+        cluster: dense index of (token, entry day), the trade alone where its token is unknown (decisions 20).
+        together: how much more a mean varies because trades of one cluster go together; 1 until it is measured.
     """
 
     y: Floats
+    raw: Floats
     ts: Ints
     opened: Ints
     day: Ints
     days: Ints
     week_of_day: Ints
     components: tuple[Component, ...]
+    cluster: Ints
+    together: float = 1.0
 
     @property
     def n(self) -> int:
@@ -77,7 +82,7 @@ def make_design(
     would double every slice without adding anything (learning.md 2).
     """
     order = _in_time(table)
-    y = winsorise((table.y if outcome is None else outcome)[order], config.winsor_share)
+    raw = (table.y if outcome is None else outcome)[order]
     opened, tokens = table.opened_at[order], table.token[order]
     alone = np.flatnonzero(tokens < 0)
     tokens = tokens.copy()
@@ -92,13 +97,15 @@ def make_design(
             if component is not None:
                 components.append(component)
     return Design(
-        y,
+        winsorise(raw, config.winsor_share),
+        raw,
         table.closed_at[order],
         opened,
         day.astype(np.int64),
         days.astype(np.int64),
         week_of_day.astype(np.int64),
         tuple(components),
+        np.unique(np.stack((tokens, day)), axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64),
     )
 
 

@@ -17,7 +17,7 @@ from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.design import Design, Floats
 from edgebook.learning.drift import Drift, follow
 from edgebook.learning.model import Model, fitted, residual, solve
-from edgebook.learning.shocks import column_sums
+from edgebook.learning.shocks import column_sums, design_effect
 
 #: Trades whose membership in all slices is held at once.
 _CHUNK_TRADES = 1 << 16
@@ -68,7 +68,7 @@ def effects_of(
     """Effects of all slices of ``model``, the root's (what keeps the family's mean where it was) included."""
     drift = _drift(design, model, config)
     alpha = model.alpha + drift.shift
-    expected = fitted(design, model, alpha)
+    expected, e = fitted(design, model, alpha), residual(design, model)
     spread = model.h[1:, 1:] * np.outer(drift.ratio, drift.ratio)
     contrasts = _contrasts(design, model)
     confirmed = _confirmed(design, model, {items: c.weights for items, c in contrasts.items()}, config)
@@ -77,7 +77,11 @@ def effects_of(
     for items, contrast in contrasts.items():
         c, hit = contrast.weights, contrast.hit
         theta, v = float(c @ alpha), max(float(c @ spread @ c), 1e-18)
-        se = model.sigma * math.sqrt(v)
+        together = max(design.together, design_effect(e[hit], design.day[hit]) if items else 1.0)
+        se = model.sigma * math.sqrt(v * together)
+        total = float(expected[hit].mean() - expected.mean())
+        if items and _tail_says_otherwise(design, hit, total):
+            theta = 0.0
         lives = drift.half_life_days[np.abs(c) > 0.5]
         standing = max(float(c @ model.h[1:, 1:] @ c), 1e-18)
         information = max(0.0, 1.0 / standing - 1.0 / contrast.prior) if contrast.prior > 0 else 0.0
@@ -87,8 +91,10 @@ def effects_of(
             n=int(np.count_nonzero(hit)),
             n_eff=min(information, float(np.count_nonzero(hit))),
             lfsr=float(ndtr(-abs(theta) / se)),
-            total=float(expected[hit].mean() - expected.mean()),
-            log_e=_log_e(known, items, float(c @ model.alpha) / standing, information, model.sigma)
+            total=total,
+            log_e=_log_e(
+                known, items, float(c @ model.alpha) / standing / math.sqrt(together), information, model.sigma
+            )
             if items
             else -math.inf,
             confirmed=bool(items) and confirmed[items],
@@ -100,7 +106,8 @@ def effects_of(
 
 
 def _contrasts(design: Design, model: Model) -> dict[ScopeItems, _Contrast]:
-    """A level counts against the mean of its dim; a cell as it is, and the root takes back its share of the mean."""
+    """A level counts against the mean of its dim; a cell, or a level of a dim that some trades lack, as it is, and the
+    root takes back its share of the mean."""
     width = len(model.alpha)
     weights: dict[ScopeItems, Floats] = {}
     hits: dict[ScopeItems, NDArray[np.bool_]] = {}
@@ -111,19 +118,28 @@ def _contrasts(design: Design, model: Model) -> dict[ScopeItems, _Contrast]:
             continue
         size = len(block.levels)
         count = np.bincount(block.codes[block.codes >= 0], minlength=size)
+        alone = size == 1 or count.sum() < design.n
         for level, items in enumerate(block.levels):
             if count[level] == 0:
                 continue
             c = weights.setdefault(items, np.zeros(width))
             c[start + level] += 1.0
-            if size > 1:
-                c[start : start + size] -= count / count.sum()
+            if not alone:
+                c[start : start + size] -= count / design.n
             hits[items] = block.codes == level
-        if size == 1:
-            root[start] -= count[0] / design.n
+        if alone:
+            root[start : start + size] -= count / design.n
     if root.any():
         weights[()], hits[()] = root, np.ones(design.n, dtype=bool)
     return {items: _Contrast(c, float(c * c @ per_column), hits[items]) for items, c in weights.items()}
+
+
+def _tail_says_otherwise(design: Design, hit: NDArray[np.bool_], total: float) -> bool:
+    """Whether outcomes that were clipped turn the slice's difference round: a lottery ticket is not a loser because its
+    one prize was cut. Such a slice has no effect either way."""
+    if np.array_equal(design.y[hit], design.raw[hit]):
+        return False
+    return float(design.raw[hit].mean() - design.raw.mean()) * total < 0
 
 
 def _drift(design: Design, model: Model, config: LearningConfig) -> Drift:

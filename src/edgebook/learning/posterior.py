@@ -22,13 +22,13 @@ import numpy as np
 from edgebook.domain.evidence import FamilyFit
 from edgebook.domain.scope import ScopeItems, ScopeSchema
 from edgebook.learning.admission import GROUPS, admitted, group_blocks, why_silent
-from edgebook.learning.candidates import Candidates, log_bayes_factor
+from edgebook.learning.candidates import Candidates, inside, log_bayes_factor
 from edgebook.learning.config import DEFAULT, LearningConfig
-from edgebook.learning.design import Design, Floats, make_design
+from edgebook.learning.design import Design, Floats, Ints, make_design
 from edgebook.learning.effects import Effect, calibration, effects_of, rejected_effects
 from edgebook.learning.model import Model, fit_blocks, residual, solve
 from edgebook.learning.pairs import PairBlocks
-from edgebook.learning.shocks import column_sums, null_shocks
+from edgebook.learning.shocks import Shocks, column_sums, design_effect, null_shocks
 from edgebook.learning.table import TradeTable
 
 #: Slices with a market-wide dim that are judged by their own runs in one look.
@@ -40,7 +40,7 @@ class Fit:
     """What a family's trades say.
 
     Attributes:
-        n, mean, sigma: trades, intercept and residual standard deviation, R.
+        n, mean, sigma: trades, their mean outcome and residual standard deviation, R.
         day_ratio, week_ratio: variance of the shared shocks over that of one trade.
         taus: fitted standard deviation of each block's effects, R.
         lr: evidence of each group, nats.
@@ -95,6 +95,7 @@ def fit_family(
 def fit_design(design: Design, acting: tuple[str, ...] = (), config: LearningConfig = DEFAULT) -> Fit:
     """Fit prepared arrays; ``acting`` are the groups that acted after the last fit."""
     ratios = null_shocks(design)
+    design = replace(design, together=_together(design, ratios))
     lr, reasons = admitted(design, ratios, acting, config)
     chosen = tuple(c for group, members in group_blocks(design).items() if reasons[group] == "acts" for c in members)
     model = fit_blocks(design, chosen, ratios, config.tau_prior_levels)
@@ -108,17 +109,23 @@ def fit_design(design: Design, acting: tuple[str, ...] = (), config: LearningCon
         for block, t in zip(model.blocks, model.t.tolist(), strict=True)
         if t > 0
     }
+    mean = float(design.y.mean())
     if not groups:
         rejected = rejected_effects(design, model, known, config)
         return Fit(
-            design.n, model.mean, model.sigma, *model.ratios, taus, lr, (), False, why_silent(reasons),
+            design.n, mean, model.sigma, *model.ratios, taus, lr, (), False, why_silent(reasons),
             rejected=rejected,
         )  # fmt: skip
     slope = calibration(design, model)
     effects = _calibrated(effects_of(design, model, known, config), slope, config)
-    return Fit(
-        design.n, model.mean, model.sigma, *model.ratios, taus, lr, groups, True, "acts", effects, calibration=slope
-    )
+    return Fit(design.n, mean, model.sigma, *model.ratios, taus, lr, groups, True, "acts", effects, calibration=slope)
+
+
+def _together(design: Design, ratios: tuple[float, float]) -> float:
+    """The design effect of clusters beyond shared days and weeks: parts or copies of one position, one token on several
+    timeframes."""
+    shocks = Shocks.of(column_sums(design, ()), *ratios)
+    return design_effect(shocks.whiten(design.y - design.y.mean(), design.day), design.cluster)
 
 
 def _calibrated(
@@ -176,11 +183,27 @@ def _add_effects(
             break
         barred[best] = True
         cells = len(known.log_prior)
+        chance[best] *= _independent(design, model, known, best, nats)
         chosen = (known.component(i) if i < cells else pairs.blocks[i - cells] for i in best.tolist())
         blocks = (*model.blocks, *chosen)
         variances = np.concatenate((model.t, chance[best] * t[best]))
         model = solve(column_sums(design, blocks), blocks, variances, model.ratios)
     return model, first
+
+
+def _independent(design: Design, model: Model, known: Candidates, chosen: Ints, nats: Floats) -> Floats:
+    """What is left of the chance of each chosen cell when trades of one day count by how far they go together."""
+    kept, e = np.ones(len(chosen)), residual(design, model)
+    for k, cell in enumerate(chosen.tolist()):
+        if cell >= len(known.log_prior):
+            continue
+        hit = inside(known.components, known.items(cell))
+        effect = design_effect(e[hit], design.day[hit])
+        if effect > design.together:
+            s, q = np.array([e[hit].sum()]), known.q[cell : cell + 1]
+            less, _ = log_bayes_factor(s, q, model.sigma * math.sqrt(effect))
+            kept[k] = math.exp(min(0.0, float(less[0] - nats[cell])))
+    return kept
 
 
 def total_of(score: Floats) -> float:
@@ -201,7 +224,8 @@ def _evidence(
     cells = len(known.log_prior)
     nats[:cells], t[:cells] = _cell_evidence(design, model, known)
     if pairs is not None and pairs.blocks:
-        nats[cells:], t[cells:] = pairs.evidence(design, model)
+        found, t[cells:] = pairs.evidence(design, model)
+        nats[cells:] = found / design.together
     return nats, t
 
 
@@ -212,9 +236,9 @@ def _cell_evidence(design: Design, model: Model, known: Candidates) -> tuple[Flo
     pass on the strength of a phase of the market, and only what its own runs of that phase agree on, so that it cannot
     pass on one lucky day that all tokens share (decisions 52). Only the strongest such cells are looked at.
     """
-    e = residual(design, model)
+    e, spread = residual(design, model), math.sqrt(design.together)
     s = known.sums(e)
-    nats, t = log_bayes_factor(s, known.q, model.sigma)
+    nats, t = log_bayes_factor(s, known.q, model.sigma * spread)
     if not known.market.any():
         return nats, t
     names = {block.name for block in model.blocks}
@@ -224,12 +248,13 @@ def _cell_evidence(design: Design, model: Model, known: Candidates) -> tuple[Flo
         wider = solve(
             column_sums(design, blocks), blocks, np.concatenate((model.t, np.full(len(missing), 0.1))), model.ratios
         )
-        strict, _ = log_bayes_factor(known.sums(residual(design, wider)), known.q, wider.sigma)
+        strict, _ = log_bayes_factor(known.sums(residual(design, wider)), known.q, wider.sigma * spread)
         nats = np.where(known.market, np.minimum(nats, strict), nats)
     best = np.argsort(-np.where(known.market, known.log_prior + nats, -np.inf), kind="stable")[:_MARKET_CELLS]
     judged = np.where(known.market, -np.inf, nats)
     for cell in best[known.market[best]].tolist():
-        agreed = known.agreement(cell, e, s[cell], model.sigma)
-        again, _ = log_bayes_factor(s[cell : cell + 1] * math.sqrt(agreed), known.q[cell : cell + 1], model.sigma)
+        agreed = known.agreement(cell, e, s[cell], model.sigma * spread)
+        one = slice(cell, cell + 1)
+        again, _ = log_bayes_factor(s[one] * math.sqrt(agreed), known.q[one], model.sigma * spread)
         judged[cell] = min(nats[cell], again[0]) if agreed > 0 else -np.inf
     return judged, t

@@ -115,6 +115,24 @@ class Shocks:
         return out
 
 
+def design_effect(rows: Floats, day: Ints) -> float:
+    """How much more the mean of a slice varies than its trades' spread says, because trades of one day go together.
+
+    ``sum_d (sum_i r_di)^2 / sum r^2`` of residuals around their own mean (Kish 1965): 1 where they are independent.
+    What could be chance (below 1.4, or fewer than eight days) counts as 1.
+
+    >>> design_effect(np.array([1.0, 1.0, -1.0, -1.0] * 8), np.repeat(np.arange(16), 2))
+    2.0
+    """
+    around = rows - rows.mean()
+    total = float(around @ around)
+    by_day = np.bincount(day, weights=around)
+    if total <= 0 or len(np.unique(day)) < 8:
+        return 1.0
+    found = float(by_day @ by_day) / total
+    return found if found > 1.4 else 1.0
+
+
 def whitened(sums: Sums, a: float, b: float) -> tuple[Floats, float]:
     """``X' V0^-1 X`` for all columns, and ``log det V0``."""
     shocks = Shocks.of(sums, a, b)
