@@ -206,9 +206,9 @@ def _fresh(strand: Strand) -> Strand:
 
 
 def incremental_results(book: Path) -> Iterator[dict[str, Any]]:
-    """Batches of one, ten and fifty trades."""
+    """Batches of one, ten, fifty and five hundred trades."""
     for told, kinds in (("trades", frozenset({"position_closed"})), ("all", AGGREGATED)):
-        for batch in (1, 10, 50):
+        for batch in (1, 10, 50, 500):
             found = incremental_once(book, kinds, batch)
             work = f"aggregator with commit, {told}, {_count(batch)} a run"
             yield {"name": "lessons", "work": work, "unit": "ms per trade", "ours": found.pop("mean_ms"),

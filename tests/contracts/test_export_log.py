@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import itertools
 import json
 import os
 
 import duckdb
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.contracts.examples import every_kind, strand
 from tests.contracts.units import DAY, START, random_units
 
@@ -58,6 +61,10 @@ def table(out, name):
 def stored(url):
     with SqlStore(url).shelf() as shelf:
         return [dict(zip(COLUMNS, row, strict=True)) for row in shelf.stored()]
+
+
+def span(first, end, seq):
+    return {"from": day_text(first), "to": day_text(end), "seq": seq}
 
 
 def files(out):
@@ -145,7 +152,7 @@ def test_a_period_has_whole_days_and_leaves_its_end_out(book, tmp_path):
         days = {day_number(row["_day"]) for row in table(tmp_path / "out", name)}
         assert days == {START + 1, START + 2}
     assert done.rows["observations"] == sum(START + 1 <= unit.day < START + 3 for unit in UNITS)
-    assert done.manifest["covered"] == [[day_text(START + 1), day_text(START + 3)]]
+    assert done.manifest["covered"] == [span(START + 1, START + 3, len(STRANDS))]
 
 
 def test_periods_add_up_to_the_whole(sqlite_book, tmp_path):
@@ -160,6 +167,59 @@ def test_periods_add_up_to_the_whole(sqlite_book, tmp_path):
     whole, parts = (json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("whole", "out"))
     assert parts["covered"] == whole["covered"]
     assert parts["datasets"] == whole["datasets"]
+
+
+def test_a_day_is_complete_only_as_of_the_strand_it_was_exported_at(book, tmp_path):
+    out, seq = tmp_path / "out", len(STRANDS)
+    first = export_log(book, out).manifest
+    ran_on = [strand(n, ts_event=(START + n % 8) * DAY + n) for n in range(1000, 1040)]
+    fill(book, strands=ran_on, units=[])
+
+    ahead = export_log(book, out, day_number("2030-01-01"), day_number("2030-02-01")).manifest
+
+    assert ahead["seq"] == seq + 40
+    assert ahead["covered"] == first["covered"]
+    assert {one["seq"] for one in ahead["covered"]} == {seq}
+    assert ahead["datasets"] == first["datasets"]
+
+    start, end = (day_number(first["covered"][0][name]) for name in ("from", "to"))
+    middle = export_log(book, out, START + 1, START + 3).manifest
+    assert middle["covered"] == [
+        span(start, START + 1, seq),
+        span(START + 1, START + 3, seq + 40),
+        span(START + 3, end, seq),
+    ]
+    for one in middle["covered"]:
+        days = range(day_number(one["from"]), day_number(one["to"]))
+        held = sorted(row["seq"] for row in table(out, "strands") if row["ts_event"] // DAY in days)
+        assert held == sorted(
+            row["seq"] for row in stored(book) if row["ts_event"] // DAY in days and row["seq"] <= one["seq"]
+        )
+
+    whole = export_log(book, out).manifest
+    assert whole["covered"] == [span(start, max(end, START + 8), seq + 40)]
+
+
+_DAYS = st.none() | st.integers(0, 12)
+_PERIODS = st.tuples(_DAYS, _DAYS).filter(lambda period: None in period or period[0] < period[1])
+
+
+@given(st.lists(st.tuples(_PERIODS, st.integers(0, 3)), max_size=8))
+def test_the_covered_spans_are_those_of_a_walk_over_every_day(runs):
+    """Each run writes a period when the log, from day 2 on, has grown by some days; the oracle is one seq per day."""
+    days: dict[int, int] = {}
+    manifest, end = None, 3
+    for seq, ((first, last), grown) in enumerate(runs, 1):
+        end += grown
+        for day in range(-5, 40):
+            if (first is None or day >= first) and (last is None or day < last):
+                days.pop(day, None)
+                if 2 <= day < end:
+                    days[day] = seq
+        manifest = {"covered": module._covered(manifest, module._Period(first, last), module._Head(seq, "", 2, end))}
+        spans = [(day_number(one["from"]), day_number(one["to"]), one["seq"]) for one in manifest["covered"]]
+        assert [(day, n) for a, b, n in spans for day in range(a, b)] == sorted(days.items())
+        assert all(a[1] < b[0] or a[2] != b[2] for a, b in itertools.pairwise(spans))
 
 
 def test_a_second_run_changes_nothing_and_a_later_one_adds(book, tmp_path):

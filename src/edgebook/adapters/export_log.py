@@ -2,8 +2,9 @@
 
 ``strands/day=2026-01-01/part-0.parquet`` has every column of ``ad_strands``, by the UTC day of ``ts_event``;
 ``observations/`` one row per family and unit, by the day of entry, each scope dimension a column ``dim_<name>``.
-``manifest.json`` says which days are there, complete as of which strand. Rows pass through a file of DuckDB's in the
-folder, so memory stays bounded however large the log; a day is moved into place whole, the manifest last.
+``manifest.json`` says which days are there, each complete as of the strand it was written at. Rows pass through a file
+of DuckDB's in the folder, so memory stays bounded however large the log; a day is moved into place whole, the manifest
+last.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
-from sqlalchemy import BigInteger, Connection, Select, select
+from sqlalchemy import BigInteger, Column, Connection, Select, func, select
 
 from edgebook.adapters import codec, database
 from edgebook.adapters.tables import REVISION, SPECS, ad_strands
@@ -29,7 +30,7 @@ from edgebook.domain.errors import InputError
 from edgebook.domain.evidence import Observation
 from edgebook.domain.scope import SCHEMAS, ScopeValue
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout."""
 MANIFEST = "manifest.json"
 CHUNK = 4_000
@@ -150,6 +151,23 @@ class _Period(NamedTuple):
         return (self.first is None or day >= self.first) and (self.end is None or day < self.end)
 
 
+class _Head(NamedTuple):
+    """Where the log ends: seq and hash of its newest strand; its rows lie on days from ``first`` to before ``end``."""
+
+    seq: int
+    hash: str
+    first: int
+    end: int
+
+
+class _Span(NamedTuple):
+    """Days from ``first`` up to but not including ``end``, complete as of strand ``seq``."""
+
+    first: int
+    end: int
+    seq: int
+
+
 class _Fresh(NamedTuple):
     """One dataset as this run left it: rows per day, and days that are gone."""
 
@@ -205,15 +223,27 @@ def _scope_value(unit: Observation, dim: str) -> ScopeValue | None:
     return value
 
 
-def _head(connection: Connection, before: dict[str, Any] | None, out: Path) -> tuple[int, str]:
-    """Seq and hash of the newest strand, once the strand an earlier export ended at is found in this log."""
+def _head(connection: Connection, before: dict[str, Any] | None, out: Path) -> _Head:
+    """Where this log ends, once the strand an earlier export ended at is found in it."""
     strands = select(ad_strands.c.seq, ad_strands.c.hash)
     if before is not None and before["seq"]:
         known = connection.execute(strands.where(ad_strands.c.seq == before["seq"])).first()
         if known is None or known[1] != before["log_head"]:
             raise InputError(f"{out} holds the export of another book (or of a newer copy of it): name another folder")
     newest = connection.execute(strands.order_by(ad_strands.c.seq.desc()).limit(1)).first()
-    return (int(newest[0]), str(newest[1])) if newest else (0, codec.GENESIS)
+    seq, log_head = newest or (0, codec.GENESIS)
+    entry_day = SPECS["observations"].table.c.day
+    days = [
+        *(day // DAY for day in _ends(connection, ad_strands.c.ts_event)),
+        *_ends(connection, entry_day),
+    ]
+    return _Head(int(seq), str(log_head), min(days, default=0), max(days, default=-1) + 1)
+
+
+def _ends(connection: Connection, column: Column[Any]) -> list[int]:
+    """Least and greatest value of a column; nothing where it has none."""
+    found = connection.execute(select(func.min(column), func.max(column))).one()
+    return [int(value) for value in found if value is not None]
 
 
 # ---------------------------------------------------------------- the folder
@@ -340,19 +370,19 @@ def _finished(
     out: Path,
     staging: Path,
     before: dict[str, Any] | None,
-    head: tuple[int, str],
+    head: _Head,
     period: _Period,
     fresh: Sequence[_Fresh],
 ) -> Exported:
     """Write the manifest; it comes last, so that what it says is there."""
-    datasets = {one.name: _days_of(before, one, head[0]) for one in fresh}
+    datasets = {one.name: _days_of(before, one, head.seq) for one in fresh}
     manifest = {
         "format": FORMAT,
         "schema": REVISION,
-        "seq": head[0],
-        "log_head": head[1],
+        "seq": head.seq,
+        "log_head": head.hash,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "covered": _covered(before, period, fresh),
+        "covered": _covered(before, period, head),
         "datasets": datasets,
     }
     part = staging / MANIFEST
@@ -376,17 +406,35 @@ def _days_of(before: dict[str, Any] | None, fresh: _Fresh, seq: int) -> dict[str
     return {"rows": sum(day["rows"] for day in days.values()), "days": dict(sorted(days.items()))}
 
 
-def _covered(before: dict[str, Any] | None, period: _Period, fresh: Sequence[_Fresh]) -> list[list[str]]:
-    """Spans of days that are complete, as ``[first, first day after]``; days without rows may lie within."""
-    known = [day for one in fresh for day in one.rows]
-    first = period.first if period.first is not None else min(known, default=None)
-    end = period.end if period.end is not None else max(known, default=-1) + 1
-    spans = [] if before is None else [(day_number(a), day_number(b)) for a, b in before["covered"]]
-    if first is not None and first < end:
-        spans.append((first, end))
-    merged: list[tuple[int, int]] = []
-    for a, b in sorted(spans):
-        if merged and a <= merged[-1][1]:
-            a, b = merged[-1][0], max(b, merged.pop()[1])
-        merged.append((a, b))
-    return [[day_text(a), day_text(b)] for a, b in merged]
+def _covered(before: dict[str, Any] | None, period: _Period, head: _Head) -> list[dict[str, Any]]:
+    """Spans of days, in order, as ``from``, ``to`` (the first day after) and the ``seq`` they are complete as of.
+
+    Days of an earlier run keep the seq they were written at. The days of this run have that of the log's newest
+    strand, as far as the log reaches: what lies ahead of its end is not complete. Days without rows may lie within.
+    """
+    first = head.first if period.first is None else max(period.first, head.first)
+    end = head.end if period.end is None else min(period.end, head.end)
+    spans = [part for span in _spans(before) for part in _outside(span, period)]
+    if first < end:
+        spans.append(_Span(first, end, head.seq))
+    merged: list[_Span] = []
+    for span in sorted(spans):
+        if merged and (merged[-1].end, merged[-1].seq) == (span.first, span.seq):
+            span = merged.pop()._replace(end=span.end)
+        merged.append(span)
+    return [{"from": day_text(span.first), "to": day_text(span.end), "seq": span.seq} for span in merged]
+
+
+def _spans(before: dict[str, Any] | None) -> list[_Span]:
+    rows = [] if before is None else before["covered"]
+    return [_Span(day_number(row["from"]), day_number(row["to"]), row["seq"]) for row in rows]
+
+
+def _outside(span: _Span, period: _Period) -> list[_Span]:
+    """What is left of a span without the days of a period."""
+    parts = []
+    if period.first is not None:
+        parts.append(span._replace(end=min(span.end, period.first)))
+    if period.end is not None:
+        parts.append(span._replace(first=max(span.first, period.end)))
+    return [part for part in parts if part.first < part.end]

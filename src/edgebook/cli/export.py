@@ -33,5 +33,6 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for name, told in found["datasets"].items():
         gone = f", {told['removed']:,} days removed" if told["removed"] else ""
         lines.append(f"{name}: {told['rows']:,} rows in {told['days']:,} days{gone}; {told['total']:,} in the folder")
-    spans = "; ".join(f"{first} to before {end}" for first, end in found["covered"]) or "no day"
-    return [*lines, f"complete as of strand {found['seq']:,}: {spans}", found["manifest"]]
+    for span in found["covered"]:
+        lines.append(f"complete as of strand {span['seq']:,}: {span['from']} to before {span['to']}")
+    return [*lines, *([] if found["covered"] else ["no day is complete"]), found["manifest"]]

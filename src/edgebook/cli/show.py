@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from edgebook.domain.levers import LEVERS
@@ -16,9 +17,12 @@ MAX_ROWS = 60
 
 
 def console() -> Console:
-    """Standard output; wide when it is not a terminal, so that pipes and files keep whole lines."""
-    out = Console(highlight=False, soft_wrap=False)
-    return out if out.is_terminal else Console(highlight=False, width=200)
+    """Standard output; wide when it is not a terminal, so that pipes and files keep whole lines.
+
+    Text is printed as it is: words of users may hold ``[/bold]`` or ``:bell:``. Style is given with ``style=``.
+    """
+    out = Console(highlight=False, markup=False, emoji=False)
+    return out if out.is_terminal else Console(highlight=False, markup=False, emoji=False, width=200)
 
 
 def short(key: str) -> str:
@@ -50,12 +54,13 @@ def levers_text(levers: Mapping[str, float]) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A plain table; more than 60 rows are cut, and said to be."""
-    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    """A plain table, its text as it is on any console; more than 60 rows are cut, and said to be."""
+    head = Text(title, style="table.title") if title else None
+    made = Table(title=head, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
-        made.add_column(name, overflow="fold")
+        made.add_column(Text(name), overflow="fold")
     for row in rows[:MAX_ROWS]:
-        made.add_row(*(str(value) for value in row))
+        made.add_row(*(Text(str(value)) for value in row))
     if len(rows) > MAX_ROWS:
         made.caption = f"{len(rows) - MAX_ROWS} more; --json prints all"
     return made
@@ -180,7 +185,7 @@ def show_report(found: Mapping[str, Json]) -> None:
     arms = {f"learning {arm}": found[arm] for arm in ("on", "off")} if "uplift" in found else {"": found}
     for name, arm in arms.items():
         if name:
-            console().print(f"[bold]{name}[/bold]")
+            console().print(name, style="bold")
         show_pairs({key: value for key, value in arm.items() if key not in ("metrics", "settings")})
         metrics = arm["metrics"]
         body = [(item.name, item.value, item.verdict, item.note) for item in headlines(metrics)]

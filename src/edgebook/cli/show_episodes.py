@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from edgebook.cli.show import console, number, scope_text, short, table
 
@@ -80,7 +81,10 @@ def _show_window(i: int, window: Mapping[str, Json]) -> None:
         fill = window["fill"]
         entered = f"entered at {fill['price']:.6g} on {fill['ts'][:16]}" if fill else "entered"
     span = f"{window['started_at'][:16]} to {window['ended_at'][:16] or 'now'}"
-    out.print(f"[bold]window {i}[/bold] {window['kind']}, {span}: {entered}, {window['outcome'] or 'open'}{blocked}")
+    out.print(
+        Text(f"window {i}", style="bold"),
+        f"{window['kind']}, {span}: {entered}, {window['outcome'] or 'open'}{blocked}",
+    )
     out.print(f"scope: {scope_text(window['scope'])}")
     gates = [lever for lever in window["thresholds"] if any(lever in s["margins"] for s in window["samples"])]
     out.print("thresholds: " + ", ".join(f"{name} {window['thresholds'][name]:.4g}" for name in gates))

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from edgebook.cli.show import levers_text, scope_text, short, table
+from edgebook.cli.show import console, levers_text, scope_text, short, table
 from edgebook.cli.times import moment
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import InputError
@@ -34,8 +34,7 @@ def watch_run(
     settings: Settings, *, signals: Path | None, regime_bars: Path | None, until: str | None, plain: bool
 ) -> None:
     """Turn the system on and show it until the end of the feed, ``until``, or Ctrl-C."""
-    out = Console(highlight=False)
-    out = out if out.is_terminal else Console(highlight=False, width=200)
+    out = console()
     feed = bootstrap.open_feed(settings, signals, regime_bars)
     begin = feed.start if feed.start is not None else feed.source.span[0]
     end = _until(until, begin)

@@ -39,23 +39,25 @@ class Design:
     """One family's trades, sorted by time of entry.
 
     Attributes:
-        y, raw: outcome, winsorised and as it was, R.
+        y: winsorised outcome, R.
         ts, opened: times of closing and entry, microseconds UTC.
         day: dense index of the entry day; ``days`` are the days since 1970, ``week_of_day`` dense indices of weeks.
         components: one block per dim.
-        cluster: dense index of (token, entry day), the trade alone where its token is unknown (decisions 20).
+        raw: outcome as it was, R; None where nothing was clipped.
+        cluster: dense index of (token, entry day), the trade alone where its token is unknown (decisions 20); None
+            where no trade shares one.
         together: how much more a mean varies because trades of one cluster go together; 1 until it is measured.
     """
 
     y: Floats
-    raw: Floats
     ts: Ints
     opened: Ints
     day: Ints
     days: Ints
     week_of_day: Ints
     components: tuple[Component, ...]
-    cluster: Ints
+    raw: Floats | None = None
+    cluster: Ints | None = None
     together: float = 1.0
 
     @property
@@ -98,13 +100,13 @@ def make_design(
                 components.append(component)
     return Design(
         winsorise(raw, config.winsor_share),
-        raw,
         table.closed_at[order],
         opened,
         day.astype(np.int64),
         days.astype(np.int64),
         week_of_day.astype(np.int64),
         tuple(components),
+        raw,
         np.unique(np.stack((tokens, day)), axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64),
     )
 

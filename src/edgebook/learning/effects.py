@@ -80,7 +80,7 @@ def effects_of(
         together = max(design.together, design_effect(e[hit], design.day[hit]) if items else 1.0)
         se = model.sigma * math.sqrt(v * together)
         total = float(expected[hit].mean() - expected.mean())
-        if items and _tail_says_otherwise(design, hit, total):
+        if items and _turned_by_clipping(design, hit):
             theta = 0.0
         lives = drift.half_life_days[np.abs(c) > 0.5]
         standing = max(float(c @ model.h[1:, 1:] @ c), 1e-18)
@@ -134,12 +134,13 @@ def _contrasts(design: Design, model: Model) -> dict[ScopeItems, _Contrast]:
     return {items: _Contrast(c, float(c * c @ per_column), hits[items]) for items, c in weights.items()}
 
 
-def _tail_says_otherwise(design: Design, hit: NDArray[np.bool_], total: float) -> bool:
-    """Whether outcomes that were clipped turn the slice's difference round: a lottery ticket is not a loser because its
+def _turned_by_clipping(design: Design, hit: NDArray[np.bool_]) -> bool:
+    """Whether clipping turned the slice's difference from the family round: a lottery ticket is not a loser because its
     one prize was cut. Such a slice has no effect either way."""
-    if np.array_equal(design.y[hit], design.raw[hit]):
+    if design.raw is None or np.array_equal(design.y[hit], design.raw[hit]):
         return False
-    return float(design.raw[hit].mean() - design.raw.mean()) * total < 0
+    told, paid = (float(y[hit].mean() - y.mean()) for y in (design.y, design.raw))
+    return told * paid < 0
 
 
 def _drift(design: Design, model: Model, config: LearningConfig) -> Drift:

@@ -124,6 +124,8 @@ def fit_design(design: Design, acting: tuple[str, ...] = (), config: LearningCon
 def _together(design: Design, ratios: tuple[float, float]) -> float:
     """The design effect of clusters beyond shared days and weeks: parts or copies of one position, one token on several
     timeframes."""
+    if design.cluster is None:
+        return 1.0
     shocks = Shocks.of(column_sums(design, ()), *ratios)
     return design_effect(shocks.whiten(design.y - design.y.mean(), design.day), design.cluster)
 

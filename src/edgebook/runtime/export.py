@@ -18,7 +18,8 @@ def export_book(url: str, out: Path, start: int | None = None, end: int | None =
 
     Returns:
         ``datasets``: per dataset ``rows`` and ``days`` written, ``removed`` days, and ``total`` rows in the folder;
-        ``seq`` and ``log_head`` of the newest strand, ``covered`` spans of days, and the path of the manifest.
+        ``seq`` and ``log_head`` of the newest strand, ``covered`` spans of days (``from``, ``to``, and the ``seq`` they
+        are complete as of), and the path of the manifest.
 
     Raises:
         InputError: a time within a day, an empty period, no such database, a folder that is not an export of this book.

@@ -349,7 +349,8 @@ def history(observations: Sequence[Observation], scope: Mapping[str, Any]) -> di
     """Day by day: the slice's count, cumulative mean rr (R) with the half-width of its 90 % interval, and edge_raw.
 
     The interval counts days of closing, not trades: ``t * sqrt(G / (G - 1) * sum_g (S_g - n_g * mean)^2) / n`` over the
-    G days so far; None below five. At most 150 days are told, the last one always. None without a trade.
+    G days so far; None below five, and where
+    the sums are beyond what doubles hold. At most 150 days are told, the last one always. None without a trade.
     """
     days = edge_history(observations, tuple(scope.items()))
     if not days:
@@ -376,12 +377,15 @@ def _half_widths(days: Iterable[tuple[int, float]]) -> list[float | None]:
     n = total = squares = cross = counts = 0.0
     for groups, (size, amount) in enumerate(days, 1):
         n, total = n + size, total + amount
-        squares, cross, counts = squares + amount**2, cross + amount * size, counts + size**2
+        squares, cross, counts = squares + amount * amount, cross + amount * size, counts + size * size
         if groups < _MIN_DAYS:
             found.append(None)
             continue
         mean = total / n
         spread = max(0.0, squares - 2.0 * mean * cross + mean * mean * counts)
+        if not math.isfinite(squares) or not math.isfinite(spread):
+            found.append(None)
+            continue
         t = student_quantile(0.95, groups - 1)
         found.append(t * math.sqrt(groups / (groups - 1) * spread) / n)
     return found

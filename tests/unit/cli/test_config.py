@@ -91,6 +91,18 @@ def answering(**answer):
             thread.join(10)
 
 
+@pytest.mark.parametrize("words", ["[/bold] x", "[low]", "[red]noise[/red]", ":bell: [link=x]y"])
+def test_words_of_an_operator_are_printed_as_they_are(config, words):
+    """What looks like markup is neither obeyed, nor swallowed, nor an error."""
+    assert config("mute", "pm", "--who", "[/ann]", "--why", words)[0] == 0
+
+    code, out, err = config("history")
+
+    assert (code, err) == (0, "")
+    assert words in out
+    assert "[/ann]" in out
+
+
 def test_history_lists_versions_the_newest_first(config):
     """Who, when, how many, what changed; an act with its reason."""
     assert config("mute", "pm", "--who", "ann", "--why", "looks like noise")[0] == 0

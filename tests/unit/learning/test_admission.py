@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgebook.domain.decay import DAY, HOUR
+from edgebook.learning import admission
 from edgebook.learning.admission import T_GRID, admitted, group_blocks, group_evidence, why_silent
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.design import Component, Design
@@ -75,14 +78,40 @@ def _design(rng, n, dims, market=None):
 @given(st.integers(0, 10**6), st.integers(8, 50), st.integers(1, 4), st.sampled_from([(0.0, 0.0), (0.3, 0.1)]))
 def test_evidence_of_a_group_equals_dense_likelihoods(make, seed, n, dims, ratios):
     """The average of one tau for all dims, and of each dim alone, each at its best tau, by densities of the full
-    covariance."""
+    covariance; here without what shocks of single levels would leave of it."""
     design = _design(np.random.default_rng(seed), n, dims)
     v0 = make.dense(design, *ratios)
     alone = _mean_exp([_best(design.y, v0, make.one_hot([block])) for block in design.components])
     shared = _best(design.y, v0, make.one_hot(design.components))
     wanted = alone if dims == 1 else _mean_exp([shared, alone])
 
-    assert group_evidence(design, design.components, ratios) == pytest.approx(wanted, abs=1e-6)
+    with mock.patch.object(admission, "_NEGLIGIBLE", math.inf):
+        plain = group_evidence(design, design.components, ratios)
+
+    assert plain == pytest.approx(wanted, abs=1e-6)
+    assert group_evidence(design, design.components, ratios) <= plain + 1e-9
+    halved = group_evidence(replace(design, together=2.0), design.components[:1], ratios)
+    assert halved == pytest.approx(group_evidence(design, design.components[:1], ratios) / 2.0)
+
+
+def test_long_and_short_on_the_same_bad_days_are_no_evidence(make):
+    """A market shock a day that moves one side up and the other down looks like an effect of the side; with a shock per
+    side and day little is left, and a true effect of the side still stands."""
+    chance = true = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        day, side = np.sort(rng.integers(0, 60, 900)), rng.integers(0, 2, 900)
+        shock = rng.normal(0, 1, 60)[day] * (1 - 2 * side)
+        opened = day * DAY + rng.integers(0, 20, 900) * HOUR
+        columns = {"side": side, "x": rng.integers(0, 3, 900)}
+        for effect in (0.0, 1.0):
+            y = shock + rng.normal(0, 1, 900) + effect * side
+            design = make.design(*make.columns(columns, y, day=day, opened=opened, token=rng.integers(0, 9, 900)))
+            acts = admitted(design, null_shocks(design), ())[1]["dims"] == "acts"
+            chance, true = chance + (acts and not effect), true + (acts and effect > 0)
+
+    assert chance <= 4
+    assert true >= 16
 
 
 @settings(max_examples=30, deadline=None)

@@ -399,3 +399,50 @@ def test_winsorising_caps_the_tails_only():
 
     assert (out.min(), out.max()) == (10.0, 990.0)
     assert np.array_equal(out[10:991], y[10:991])
+
+
+# ------------------------------------------------------------------ what looks like structure and is none
+
+
+def test_parts_of_one_position_count_once(make):
+    """Each trade told five times over, at one time and of one token: the family acts about as rarely as on noise."""
+    acts = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        once = np.arange(150)
+        opened = np.sort(rng.integers(0, 150 * 5, 150)) * HOUR
+        columns = {name: np.repeat(rng.integers(0, 3, 150), 5) for name in ("a", "b", "c")}
+        y = np.repeat(rng.normal(0, 1, 150), 5) + rng.normal(0, 0.05, 750)
+        opened, token = np.repeat(opened, 5), np.repeat(once % 40, 5)
+        acts += fit_family(*make.columns(columns, y, day=opened // DAY, opened=opened, token=token)).acts
+
+    assert acts <= 4
+
+
+def test_a_lottery_ticket_is_no_loser(make):
+    """One in forty wins 49 R, the others lose 1: the mean is +.25 R. Clipped outcomes say the slice loses; it has no
+    effect."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        ticket = rng.integers(0, 4, 4000) == 0
+        y = np.where(ticket, -1.0, rng.normal(0, 1, 4000))
+        y[rng.choice(np.flatnonzero(ticket), np.count_nonzero(ticket) // 40, replace=False)] = 49.0
+        fit = fit_family(*make.columns({"kind": ticket.astype(int), "x": rng.integers(0, 3, 4000)}, y))
+
+        assert all(effect.theta == 0 for items, effect in fit.effects.items() if dict(items).keys() == {"kind"})
+
+
+def test_trades_that_lack_a_dim_count_in_the_mean(make):
+    """A level below the family's mean is told as below it, although it is above the other levels; the mean is the
+    family's."""
+    rng = np.random.default_rng(3)
+    kind = rng.integers(0, 4, 1200)
+    y = rng.normal(0, 1, 1200) + np.array([1.5, 0.0, -0.4, -0.4])[kind]
+    table, schema = make.columns({"kind": np.where(kind == 0, -1, kind)}, y)
+    fit = fit_family(table, schema)
+    root = fit.effects[()].theta
+    total = {items: e.theta + root for items, e in fit.effects.items() if items}
+
+    assert fit.mean == pytest.approx(table.y.mean(), abs=0.03)
+    assert len(total) == 3
+    assert all(value < -0.05 for value in total.values())

@@ -18,8 +18,9 @@ from edgebook.domain.evidence import FamilyFit, Lesson, Observation
 from edgebook.domain.values import replace
 from edgebook.overrides.record import Override, dump_documents
 from edgebook.runtime.lesson_money import Closed, Money, Moved, against_holdout, difference, shares
-from edgebook.runtime.lesson_views import Source, facts, history
+from edgebook.runtime.lesson_views import Source, _half_widths, facts, history
 from edgebook.runtime.report.lessons import SHOWN, page, write_page
+from edgebook.runtime.report.lessons_svg import history_chart
 from edgebook.runtime.report.metrics import student_quantile
 
 T0 = 20_000 * DAY
@@ -363,6 +364,43 @@ def test_a_missing_statistic_does_not_break_the_page(missing):
     lacking = [replace(r, stats={k: v for k, v in r.stats.items() if k != missing}) for r in rows]
 
     assert "a" in rows_of(page(facts(source(lacking))))
+
+
+HUGE = [1e6, 1e200, -1e200, 1.7e308, -1.7e308, math.inf, -math.inf, math.nan, 5e-324, 1e-200]
+
+
+@pytest.mark.parametrize("value", HUGE)
+@pytest.mark.parametrize(
+    "name", ["effect", "effect_total", "se", "avg_rr", "variance", "log_e", "edge_raw", "baseline"]
+)
+def test_a_number_beyond_all_scales_does_not_break_the_page(name, value):
+    """The page stays well-formed, and no drawing has a place that is no number."""
+    made = [lesson("a", {"bucket": "micro"}, stats={name: value}), lesson("b", {"bucket": "mid"}, status="active")]
+    text = page(facts(source(made)))
+
+    assert set(rows_of(text)) == {"a", "b"}
+    assert not _no_place(text)
+
+
+@pytest.mark.parametrize("value", HUGE)
+def test_a_history_beyond_all_scales_is_drawn(value):
+    """So is one of a single huge day."""
+    days = {"day": ["2024-01-01", "2024-01-02", "2024-01-03"], "n": [1, 2, 3]}
+    told = days | {"mean": [0.1, value, 0.2], "half": [None, abs(value), 0.1], "edge_raw": [value, 0.0, value]}
+
+    assert not _no_place(history_chart(told))
+
+
+def test_an_interval_beyond_doubles_is_none():
+    """Sums of squares of 1e200 R are no number any more."""
+    assert _half_widths([(1, 1e200 * (-1) ** day) for day in range(9)]) == [None] * 9
+
+
+def _no_place(text):
+    """Attributes of drawings that hold no number."""
+    parts = (part for svg in re.findall(r"<svg.*?</svg>", text) for part in ElementTree.fromstring(svg).iter())
+    return [a for part in parts for n, a in part.items() if n in ("d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy")
+            and re.search("nan|inf", a)]  # fmt: skip
 
 
 def test_nothing_at_all_makes_a_page_too():

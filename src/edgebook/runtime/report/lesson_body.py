@@ -102,7 +102,7 @@ def _raw(stats: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
         told.append(f"mean rr {number(stats['avg_rr'], 3, signed=True, unit='R')}")
     if stats.get("baseline") is not None:
         told.append(f"family {number(stats['baseline'], 3, signed=True, unit='R')}")
-    if stats.get("variance"):
+    if (stats.get("variance") or 0.0) > 0.0:
         told.append(f"sd {number(stats['variance'] ** 0.5, 2)}")
     if stats.get("win_rate") is not None:
         told.append(f"wins {percent(stats['win_rate'], 0)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,19 +18,28 @@ _BAR, _TOTAL = 242, 124  # widths of a forest plot and of a total, px
 _WIDE, _LEFT, _RIGHT = 620, 50, 64
 _MEAN, _EDGE = (22, 132), (182, 52)  # top and height of the panels
 _FOOT = 252
+_FAR = 1e15  # ends of the widest scale, R
 
 
 def scale_of(ends: Iterable[float], points: Iterable[float] = (), least: float = 0.05) -> Scale:
     """A scale with zero and all ``points`` on it, on which the widest few of ``ends`` may run over.
 
+    Beyond a thousand million million R everything runs over; what is no number is left out.
+
     >>> scale_of([], least=0.5)
     (-0.54, 0.54)
+    >>> scale_of([float("nan")], [1e200], least=0.5)[1] < 1.1e15
+    True
     """
-    found, points = list(ends), list(points)
+    found, points = _drawable(ends), _drawable(points)
     low, high = np.quantile(found, [0.03, 0.97]).tolist() if found else (0.0, 0.0)
     low, high = min(low, -least, *points), max(high, least, *points)
     pad = 0.04 * (high - low)
     return low - pad, high + pad
+
+
+def _drawable(values: Iterable[float]) -> list[float]:
+    return [min(max(value, -_FAR), _FAR) for value in values if not math.isnan(value)]
 
 
 def colour(value: float | None) -> str:
@@ -38,7 +48,7 @@ def colour(value: float | None) -> str:
     >>> colour(0.1), colour(-0.1), colour(None)
     ('up', 'down', 'none')
     """
-    return "none" if not value else "up" if value > 0 else "down"
+    return "none" if not value or math.isnan(value) else "up" if value > 0 else "down"
 
 
 def axis(scale: Scale, total: bool = False) -> str:
@@ -71,9 +81,9 @@ def _forest(
     effect: float | None, interval: Sequence[float] | None, scale: Scale, sure: bool, kind: str
 ) -> Iterator[str]:
     yield _zero(scale, _BAR)
-    if effect is None:
+    if effect is None or math.isnan(effect):
         return
-    if interval is not None:
+    if interval is not None and not any(map(math.isnan, interval)):
         first, last = (_along(end, scale, _BAR) for end in interval)
         yield f'<line class="ci s-{kind}" x1="{first:.1f}" x2="{last:.1f}" y1="11" y2="11"/>'
         for end, at, sign in ((interval[0], first, -1), (interval[1], last, 1)):
@@ -86,6 +96,8 @@ def _forest(
 
 def waterfall(inherited: float, total: float, scale: Scale) -> str:
     """What the parents say (grey, from zero), and what the lesson adds to reach its total."""
+    if math.isnan(inherited) or math.isnan(total):
+        return _bar([_zero(scale, _TOTAL)], _TOTAL)
     start, end = _along(inherited, scale, _TOTAL), _along(total, scale, _TOTAL)
     zero, kind = _along(0.0, scale, _TOTAL), colour(total - inherited)
     parts = (
@@ -136,7 +148,9 @@ def history_chart(found: Mapping[str, Json]) -> str:
     x = [_LEFT + float(s - stamps[0]) / span * (_WIDE - _LEFT - _RIGHT) for s in stamps]
     if len(days) == 1:
         x = [float(_WIDE - _RIGHT)]
-    known = [(at, m - h, m + h) for at, m, h in zip(x, mean, half, strict=True) if h is not None]
+    known = [
+        (at, m - h, m + h) for at, m, h in zip(x, mean, half, strict=True) if h is not None and math.isfinite(m + h)
+    ]
     ends = [*mean, *(low for _, low, _ in known[len(known) // 5 :]), *(high for *_, high in known[len(known) // 5 :])]
     parts = [
         f'<svg class="chart" viewBox="0 0 {_WIDE} {_FOOT}" role="img" aria-label="edge day by day">',
@@ -154,7 +168,8 @@ def history_chart(found: Mapping[str, Json]) -> str:
 
 def _room(values: Sequence[float]) -> Scale:
     """A scale with zero on it and some room; early days of few trades may run over."""
-    low, high = min(0.0, *values), max(0.0, *values)
+    found = [0.0, *_drawable(values)]
+    low, high = min(found), max(found)
     pad = 0.08 * (high - low) or 0.01
     return low - pad, high + pad
 
@@ -178,6 +193,10 @@ def _panel(title: str, panel: tuple[int, int], scale: Scale) -> Iterator[str]:
 def _line(
     x: Sequence[float], values: Sequence[float], name: str, panel: tuple[int, int], scale: Scale
 ) -> Iterator[str]:
+    told = [(at, value) for at, value in zip(x, values, strict=True) if not math.isnan(value)]
+    if not told:
+        return
+    x, values = zip(*told, strict=True)
     y = [_down(value, panel, scale) for value in values]
     yield f'<path class="{name}" d="{_path(x, y)}"/>'
     kind = "f-blue" if name == "line" else "f-untold"

@@ -114,10 +114,14 @@ def _path(x: Floats, y: Floats) -> str:
 def ticks(low: float, high: float, most: int) -> list[float]:
     """Round numbers in ``[low, high]``, at most ``most + 1`` of them: steps of 1, 2 or 5 times a power of ten.
 
+    None where the span is nothing or no number.
+
     >>> ticks(96_000.0, 104_500.0, 5)
     [96000.0, 98000.0, 100000.0, 102000.0, 104000.0]
     """
-    rough = (high - low) / most
+    rough = high / most - low / most
+    if not 1e-300 < rough < math.inf:
+        return []
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
     return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]

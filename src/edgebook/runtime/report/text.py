@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from edgebook.runtime.report.metrics import MIN_DAYS, MIN_DAYS_YEARLY, MIN_WEEKS
 
 Json = Any
 MISSING = "–"
+_HUGE = 1e15  # told with a power of ten from here on
 
 
 class Headline(NamedTuple):
@@ -170,11 +172,14 @@ def number(value: float | None, digits: int = 2, *, signed: bool = False, unit: 
 
     >>> number(-1234.5, 1), number(0.5, 2, signed=True, unit="R"), number(-0.001, 1)
     ('−1,234.5', '+0.50 R', '0.0')
+    >>> number(1.5e200, 3), number(float("nan"))
+    ('1.5e+200', '–')
     """
-    if value is None:
+    if value is None or math.isnan(value):
         return MISSING
     rounded = round(value, digits) + 0.0
-    text = f"{rounded:{'+' if signed and rounded else ''},.{digits}f}".replace("-", "−")
+    form = f",.{digits}f" if abs(rounded) < _HUGE else ".4g"
+    text = f"{rounded:{'+' if signed and rounded else ''}{form}}".replace("-", "−")
     return f"{text} {unit}" if unit else text
 
 
