@@ -6,6 +6,8 @@ only the dims are the user's. All a lesson wants goes to one lever, ``size_mult`
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +30,8 @@ from edgebook.adapters.trades import (
     read_contexts,
     read_trades,
 )
-from edgebook.domain.decay import DAY
-from edgebook.domain.errors import InputError
+from edgebook.domain.decay import DAY, HOUR
+from edgebook.domain.errors import EdgebookError, InputError
 from edgebook.domain.evidence import ConfigVersion, FamilyFit, Lesson, family_key, split_family
 from edgebook.domain.ids import hash_share
 from edgebook.domain.pattern import ActionCategory, Pattern
@@ -38,7 +40,7 @@ from edgebook.learning.config import DEFAULT
 from edgebook.learning.lessons import FamilyInput, build_lessons, due
 from edgebook.learning.materialize import materialize
 from edgebook.learning.table import TradeTable
-from edgebook.overrides.combine import Strength, apply_pattern_strength_overrides
+from edgebook.overrides.combine import RESTART_EPOCHS, Strength, apply_pattern_strength_overrides
 from edgebook.overrides.history import ConfigHistory
 
 MODULE, CATEGORY, LEVER = "pm", "entry", "size_mult"
@@ -47,12 +49,15 @@ PATTERN_KEY = f"{KEY_PREFIX}user.trade.entry"
 HOLDOUT_SHARE = 0.1
 _HOLDOUT_SALT = "advise"
 _CONFIG = replace(DEFAULT, size_log_share=1.0)
+_SEEN = "trades_sha256"  # detail of a fit: the trades it was made from
 _TOLD = 5  # overrides named in a "because"; the rest is counted
 
 Moment = int | str | datetime | np.datetime64
 
 
-def learn(trades: Any, dims: Sequence[str], at: Moment | None = None, previous: Overrides | None = None) -> Overrides:
+def learn(
+    trades: Any, dims: Sequence[str], at: Moment | None = None, previous: Overrides | Path | str | None = None
+) -> Overrides:
     """Lessons from closed trades.
 
     Args:
@@ -62,17 +67,23 @@ def learn(trades: Any, dims: Sequence[str], at: Moment | None = None, previous: 
         dims: the columns lessons may be about: facts known when a trade was opened. Values are text.
         at: only trades closed at or before this count; default the newest ``closed_at``. Microseconds UTC, ISO text,
             ``datetime`` or ``datetime64``.
-        previous: what was learnt before, from the same dims. The trades are then again the whole history; the result is
-            a version at ``at`` appended to previous' versions, towards which levers move one step an hour.
+        previous: what was learnt before, from the same dims, or the path of its overrides.json. The trades are then
+            again the whole history; the result is a version at ``at`` appended to previous' versions, towards which
+            levers move one step an hour.
 
     Returns:
-        Overrides; a fresh one is a single version in force since the first ``closed_at``.
+        Overrides; a fresh one is a single version in force since the first ``closed_at``, or for as long as any lever
+        needs to reach its target where that is longer, so that advice at ``at`` has its full value.
 
     Raises:
         InputError: a bad table (names row and column), no trade closed by ``at``, other dims or a later ``at`` in
             ``previous``.
     """
     dims = check_dims(dims)
+    if isinstance(previous, str | Path):
+        previous = Overrides.load(previous)
+    if not isinstance(previous, Overrides | None):
+        raise InputError(f"previous must be Overrides or the path of an overrides.json, was {previous!r}")
     columns = read_trades(trades, dims)
     if len(columns.rr) == 0:
         raise InputError("the trades have no rows; there is nothing to learn from")
@@ -90,7 +101,7 @@ def learn(trades: Any, dims: Sequence[str], at: Moment | None = None, previous: 
     schemas = {"dm": DM_SCHEMA, "pm": ScopeSchema("user", dims)}
     lessons, fits = _build(_families(columns, known), previous, now, schemas)
     counts = {"used": used, "later": len(known) - used, "duplicates": columns.duplicates}
-    in_force = int(columns.closed_at[known].min())
+    in_force = min(int(columns.closed_at[known].min()), now - RESTART_EPOCHS * HOUR)
     versions, refused = _versions(lessons, previous, now, in_force, schemas)
     learnt_at = now if previous is None else previous.learnt.learnt_at
     return Overrides(Learnt(now, learnt_at, dims, counts, versions, lessons, fits, refused))
@@ -128,18 +139,41 @@ def _families(columns: TradeColumns, known: NDArray[np.bool_]) -> dict[str, Fami
 def _build(
     families: Mapping[str, FamilyInput], previous: Overrides | None, now: int, schemas: Mapping[str, ScopeSchema]
 ) -> tuple[tuple[Lesson, ...], tuple[FamilyFit, ...]]:
-    """Lessons and fits after this look; families without enough that is new stand as they were (decisions 18)."""
+    """Lessons and fits after this look; families without enough that is new stand as they were (decisions 18), but not
+    where a trade of the last fit is another one now, is gone, or has come to light since."""
     lessons = {lesson.id: lesson for lesson in (previous.learnt.lessons if previous else ())}
     fits = {fit.family: fit for fit in (previous.learnt.fits if previous else ())}
     asked = {
         key: family
         for key, family in families.items()
-        if key not in fits or len(family.trades) < fits[key].n or due(fits[key], len(family.trades))
+        if key not in fits or due(fits[key], len(family.trades)) or _corrected(fits[key], family.trades)
     }
     built = build_lessons(MODULE, asked, fits, lessons.values(), now, _CONFIG, schemas)
     lessons |= {lesson.id: _size_alone(lesson) for lesson in built.lessons}
-    fits |= {fit.family: fit for fit in built.fits}
+    for fit in built.fits:
+        seen = {_SEEN: _content(families[fit.family].trades, now)}
+        fits[fit.family] = replace(fit, detail={**fit.detail, **seen})
     return tuple(lessons[ident] for ident in sorted(lessons)), tuple(fits[key] for key in sorted(fits))
+
+
+def _corrected(fit: FamilyFit, trades: TradeTable) -> bool:
+    """Whether the trades closed by the moment of the fit are not those it was made from."""
+    return fit.detail.get(_SEEN) != _content(trades, fit.fitted_at)
+
+
+def _content(trades: TradeTable, until: int) -> str:
+    """SHA-256 of the trades closed by ``until``: ids, times, outcomes, dims and which share a token. Codes are counted
+    anew among these trades, so that later ones change nothing."""
+    known = trades.take(trades.closed_at <= until)
+    made = hashlib.sha256(json.dumps([known.unit_id.tolist(), sorted(known.dims)]).encode())
+    for column in (known.opened_at, known.closed_at, known.y, known.roi, known.pnl):
+        made.update(b"-" if column is None else column.tobytes())
+    made.update(np.unique(known.token, return_inverse=True)[1].astype(np.int64).tobytes())
+    for _, (levels, codes) in sorted(known.dims.items()):
+        used, places = np.unique(codes, return_inverse=True)
+        made.update(json.dumps([None if code < 0 else levels[code] for code in used.tolist()]).encode())
+        made.update(places.astype(np.int64).tobytes())
+    return made.hexdigest()
 
 
 def _size_alone(lesson: Lesson) -> Lesson:
@@ -288,7 +322,7 @@ class Overrides:
         """Write overrides.json, whole or not at all.
 
         Raises:
-            InputError: the folder does not exist.
+            InputError: the folder does not exist, or ``path`` is a folder.
         """
         write_learnt(Path(path), self.learnt)
 
@@ -302,7 +336,7 @@ class Overrides:
         made = cls(read_learnt(Path(path)))
         try:
             made.history  # noqa: B018  (reads and checks every override)
-        except InputError as error:
+        except EdgebookError as error:
             raise InputError(f"{path}: damaged: {error.message}") from error
         return made
 
@@ -455,12 +489,26 @@ def _one_row(contexts: Any) -> Any:
     return {name: [value] for name, value in contexts.items()} if single and all(single) else contexts
 
 
+def refuse_same(out: Path | str, *inputs: Path | str) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        InputError: ``out`` is one of the files ``inputs``, under whatever name.
+    """
+    target = Path(out)
+    for given in map(Path, inputs):
+        linked = target.exists() and given.exists() and target.samefile(given)
+        if linked or target.resolve() == given.resolve():
+            raise InputError(f"{out}: it is read here and would be overwritten; give another file to write")
+
+
 def import_freqtrade(path: Path | str, out: Path | str) -> FreqtradeTrades:
     """Write a freqtrade bot's closed trades as TRADES, Parquet or CSV by the ending of ``out``.
 
     Raises:
-        InputError: no freqtrade database, or ``out`` cannot be written.
+        InputError: no freqtrade database, or ``out`` is that very file or cannot be written.
     """
+    refuse_same(out, path)
     found = read_freqtrade(Path(path))
     write_table(Path(out), found.columns)
     return found

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from edgebook.api import learn
 from edgebook.domain.decay import HOUR
 
+#: Hour 0 of a stream, 1989: whole weeks after 1970, so that days and weeks stay where they are, and no learning lies so
+#: near 1970 that the version it makes would be in force from before.
+_START = 1_000 * 7 * 24
 _TIMES = ("opened_at", "closed_at")
 
 
@@ -28,10 +31,10 @@ def policy(history: Mapping[str, Any], contexts: Mapping[str, Any], at: float) -
 
 
 def _moments(hours: Any) -> NDArray[np.datetime64]:
-    """Hours since 1970 as timestamps.
+    """Hours of a stream as timestamps.
 
     >>> _moments(np.array([0.5]))
-    array(['1970-01-01T00:30:00.000000'], dtype='datetime64[us]')
+    array(['1989-03-02T00:30:00.000000'], dtype='datetime64[us]')
     """
-    made: NDArray[np.datetime64] = np.rint(np.asarray(hours, dtype=float) * HOUR).astype("datetime64[us]")
+    made: NDArray[np.datetime64] = np.rint((np.asarray(hours, dtype=float) + _START) * HOUR).astype("datetime64[us]")
     return made

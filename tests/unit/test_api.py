@@ -17,6 +17,7 @@ from edgebook.api import in_holdout, microseconds
 from edgebook.domain.decay import HOUR
 from edgebook.domain.errors import InputError
 from edgebook.domain.levers import MULTIPLIER_STEP
+from edgebook.planted import policy
 
 DIMS = ("side", "bucket")
 T0 = int(START.astype(np.int64))
@@ -178,11 +179,71 @@ def test_a_next_version_moves_by_steps(learnt):
 def test_a_family_without_news_stands(learnt):
     """Fewer than 5 % new trades: the lessons are those of before, and no version is made (decisions 18, 33)."""
     given = trades(410)
-    again = edgebook.learn({name: values[:410] for name, values in given.items()}, DIMS, previous=learnt)
+    first = edgebook.learn({name: values[:400] for name, values in given.items()}, DIMS)
+    again = edgebook.learn(given, DIMS, previous=first)
 
-    assert again.learnt.versions == learnt.learnt.versions
+    assert again.learnt.versions == first.learnt.versions
+    assert again.learnt.lessons == first.learnt.lessons
+    assert again.learnt.fits == first.learnt.fits
+    assert again.at > first.at
+
+
+CORRECTIONS = {
+    "rr": lambda t: t.update(rr=-t["rr"]),
+    "one rr": lambda t: t["rr"].__setitem__(3, t["rr"][3] + 1e-9),
+    "dim": lambda t: t["side"].__setitem__(3, "short" if t["side"][3] == "long" else "long"),
+    "late": lambda t: t["opened_at"].__setitem__(3, t["opened_at"][3] + np.timedelta64(1, "s")),
+    "id": lambda t: t["trade_id"].__setitem__(3, "other"),
+    "gone": lambda t: t.update({name: values[:-1] for name, values in t.items()}),
+}
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_corrected_trades_are_learnt_from_anew(name, learnt):
+    """The same number of trades, or one fewer, but not the same ones: previous' fit stands no longer."""
+    given = trades(400)
+    CORRECTIONS[name](given)
+
+    again = edgebook.learn(given, DIMS, at=learnt.at + HOUR, previous=learnt)
+
+    assert [fit.fitted_at for fit in again.learnt.fits] == [learnt.at + HOUR]
+    if name == "rr":
+        assert again.advise(BOTH, at=again.at + 200 * HOUR).multiplier[0] < 1
+
+
+def test_the_same_trades_in_another_form_are_no_correction(learnt, tmp_path):
+    """Order, duplicates, and a later trade with a level of its own change nothing of what was known."""
+    given = trades(400)
+    later = {"trade_id": "z", "opened_at": given["opened_at"][-1], "closed_at": given["closed_at"][-1] + 1, "rr": 9.0}
+    order = np.random.default_rng(1).permutation(np.r_[np.arange(400), 0, 7])
+    shuffled = {n: [*np.asarray(v)[order], {**later, "side": "aside", "bucket": "a"}[n]] for n, v in given.items()}
+
+    again = edgebook.learn(shuffled, DIMS, previous=learnt)
+
+    assert again.learnt.trades == {"used": 401, "later": 0, "duplicates": 2}
+    assert again.learnt.fits == learnt.learnt.fits
     assert again.learnt.lessons == learnt.learnt.lessons
-    assert again.at > learnt.at
+
+
+def test_previous_may_be_a_path(learnt, tmp_path):
+    """Of its file; anything else is told what is wanted."""
+    learnt.save(tmp_path / "o.json")
+
+    for path in (tmp_path / "o.json", str(tmp_path / "o.json")):
+        assert edgebook.learn(trades(400), DIMS, previous=path).to_json() == learnt.to_json()
+    with pytest.raises(InputError, match=r"no\.json: cannot be read"):
+        edgebook.learn(trades(400), DIMS, previous=tmp_path / "no.json")
+    with pytest.raises(InputError, match=r"previous must be Overrides or the path of an overrides\.json, was \{\}"):
+        edgebook.learn(trades(400), DIMS, previous={})
+
+
+def test_dims_of_an_array_are_plain_text(learnt, tmp_path):
+    """numpy's own text would not go into the file."""
+    found = edgebook.learn(trades(400), np.array(DIMS))
+    found.save(tmp_path / "o.json")
+
+    assert found.to_json() == learnt.to_json()
+    assert {type(dim) for dim in found.dims} == {str}
 
 
 def test_previous_must_fit(learnt):
@@ -311,6 +372,23 @@ def test_questions_are_checked(change, complaint, learnt):
         learnt.advise(BOTH, **change)
 
 
+def test_a_planted_stream_may_start_at_hour_0():
+    """The judge's way in: hours of a stream that has just begun, and of one 30 weeks on, say the same."""
+    given = trades(300)
+    hours = np.arange(300) * 0.1
+    stream = {"trade_id": given["trade_id"], "rr": given["rr"], "side": given["side"]}
+
+    made = [
+        policy(
+            {**stream, "opened_at": hours + start, "closed_at": hours + start + 0.5}, {"side": BOTH["side"]}, start + 31
+        )
+        for start in (0, 30 * 7 * 24)
+    ]
+
+    assert made[0][0] > 1.1
+    np.testing.assert_array_equal(made[0], made[1])
+
+
 # ------------------------------------------------------------------ overrides.json
 
 
@@ -358,7 +436,7 @@ DAMAGE = {
     "cut": (lambda text: text[: len(text) // 2], "not JSON"),
     "foreign": (lambda text: '{"a": 1}', "not an overrides file"),
     "list": (lambda text: "[]", "not an overrides file"),
-    "newer": (harmed(lambda b: b.update(format_version=9)), "format_version is 9; this edgebook reads 1"),
+    "newer": (harmed(lambda b: b.update(format_version=9)), "format_version is 9; this edgebook reads 2"),
     "lever": (harmed(lambda b: _first(b)["levers"].update(size_mult=1.49)), "version 1 hashes to"),
     "gone": (harmed(lambda b: b.pop("dims")), "damaged: .*dims"),
     "extra": (harmed(lambda b: b.update(more=1)), "damaged: .*more"),
@@ -366,6 +444,22 @@ DAMAGE = {
     "empty": (harmed(lambda b: b.update(versions=[])), "holds no version"),
     "scope": (harmed(lambda b: b.update(dims=["bucket"])), "damaged"),
     "none": (lambda text: "null", "not an overrides file"),
+    "lesson": (harmed(lambda b: b["lessons"][0]["stats"].update(effect=9.0)), "not that of its hash"),
+    "moment": (harmed(lambda b: b.update(learnt_at=0)), "not that of its hash"),
+    "fit": (harmed(lambda b: b["fits"][0].update(acts=False)), "not that of its hash"),
+    "count": (harmed(lambda b: b["trades"].update(used=1)), "not that of its hash"),
+    "refused": (harmed(lambda b: b.update(refused=[["a", "b"]])), "not that of its hash"),
+    "refusedint": (harmed(lambda b: b.update(refused=7)), "damaged"),
+    "hashless": (harmed(lambda b: b.pop("sha256")), "not that of its hash"),
+    "words": (harmed(lambda b: b["lessons"][0]["stats"].update(effect="much")), "stats.effect is 'much'.*number"),
+    "statless": (harmed(lambda b: b["lessons"][0]["stats"].pop("log_target")), "stats.log_target is None.*number"),
+    "leverless": (harmed(lambda b: b["lessons"][0]["effect"].clear()), "effect.capital_levers is None.*object"),
+    "yes": (harmed(lambda b: b["lessons"][0]["effect"]["capital_levers"].update(size_mult=True)), "is True.*number"),
+    "reasonless": (harmed(lambda b: b["fits"][0]["detail"].pop("reason")), "detail.reason is None.*text"),
+    "evidence": (harmed(lambda b: b["fits"][0]["detail"].update(lr=[1])), r"detail.lr is \[1\].*object"),
+    "twice": (harmed(lambda b: b["versions"].append(b["versions"][0])), "damaged: .*must ascend|not that of its hash"),
+    "texts": (harmed(lambda b: b.update(at="x")), "damaged: at must be int, was 'x'"),
+    "infinite": (harmed(lambda b: b["lessons"][0]["stats"].update(effect=math.inf)), "damaged"),
 }
 
 
@@ -387,6 +481,9 @@ def test_a_file_that_is_not_there_is_refused(learnt, tmp_path):
         edgebook.Overrides.load(tmp_path / "no.json")
     with pytest.raises(InputError, match="does not exist"):
         learnt.save(tmp_path / "no" / "o.json")
+    with pytest.raises(InputError, match="it is a folder"):
+        learnt.save(tmp_path)
+    assert list(tmp_path.parent.glob(f"{tmp_path.name}.part")) == []
 
 
 # ------------------------------------------------------------------ moments

@@ -16,12 +16,22 @@ from numpy.typing import NDArray
 
 from edgebook.domain.errors import InputError
 
-#: Numbers as times: largest absolute value below which they are s, ms, us (else ns), and microseconds per unit.
-_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
+#: Numbers as times: unit, the size from which on they are of it, and microseconds in it.
+_UNITS = (
+    ("seconds", 0, "1000000"),
+    ("milliseconds", 10**11, "1000"),
+    ("microseconds", 10**14, "1"),
+    ("nanoseconds", 10**17, "0.001"),
+)
+#: Dates written as one number, which is no Unix time: digits and format.
+_COMPACT = ((10, "%Y%m%d%H"), (12, "%Y%m%d%H%M"), (14, "%Y%m%d%H%M%S"))
+_LAST = 7_289_654_400_000_000  # 2201, microseconds: times are of the years 1970 to 2200
 _OLDEST_UNIX = 10**8  # 1973: smaller numbers are no Unix times but hours or days from somewhere
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".tsv", ".txt")
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FRACTION = ("FLOAT", "DOUBLE", "DECIMAL")
+_NO_FRACTION = "text or a whole number; put measurements into a few named bins first"
+_LISTED, _SHOWN = 20, 60  # columns named in a message, characters of each
 
 
 class Coded(NamedTuple):
@@ -65,13 +75,14 @@ class OpenTable:
     def time(self, name: str) -> str:
         """SQL of the column as microseconds UTC.
 
-        Timestamps and dates (without zone: UTC), ISO text, or Unix times in s, ms, us or ns, told apart by size.
+        Timestamps and dates (without zone: UTC), ISO text, or Unix times, all of one unit (s, ms, us or ns), which
+        their size tells. Years 1970 to 2200.
 
         Raises:
-            InputError: a value that is none of these, or none at all.
+            InputError: a value that is none of these, of another unit than most, or none at all.
         """
         column, kind = self.names[name], self.kinds[name]
-        right = "a time: a timestamp, ISO text such as 2024-01-31T12:00:00Z, or a Unix time"
+        right = "a time: a timestamp, ISO text such as 2024-01-31T12:00:00Z, or a Unix time, in the years 1970 to 2200"
         if kind.startswith(("TIMESTAMP", "DATE")):
             made = f"CASE WHEN isfinite({column}) THEN epoch_us(CAST({column} AS TIMESTAMPTZ)) END"
         elif kind == "VARCHAR" and not self._all_numbers(column):
@@ -79,7 +90,7 @@ class OpenTable:
             made = f"CASE WHEN isfinite({cast}) THEN epoch_us({cast}) END"
         else:
             made = self._unix(name, right)
-        self.refuse_first(name, f"({made}) IS NULL", right)
+        self.refuse_first(name, f"coalesce(({made}) NOT BETWEEN 0 AND {_LAST - 1}, true)", right)
         return made
 
     def _all_numbers(self, column: str) -> bool:
@@ -89,12 +100,30 @@ class OpenTable:
 
     def _unix(self, name: str, right: str) -> str:
         number = self.number(name, right)
-        found = self.connection.execute(f"SELECT max(abs({number})) FROM raw").fetchone()
-        largest = float(found[0]) if found and found[0] is not None else 0.0
         small = f"abs({number}) < {_OLDEST_UNIX}"
         self.refuse_first(name, small, f"{right} (from 1973 on; turn hours or days into timestamps first)")
-        factor = next((str(f) for bound, f in _UNITS if largest < bound), "0.001")
-        return f"CAST({number} * {factor} AS BIGINT)"
+        self._refuse_compact(name, number)
+        place = "CASE " + " ".join(
+            f"WHEN abs({number}) >= {_UNITS[i][1]} THEN {i}" for i in reversed(range(len(_UNITS)))
+        )
+        place += " END"
+        counted = f"SELECT {place} AS place FROM raw GROUP BY place ORDER BY count(*) DESC, place LIMIT 1"
+        found = self.connection.execute(counted).fetchone()
+        unit, _, factor = _UNITS[found[0] if found and found[0] is not None else 0]
+        self.refuse_first(name, f"{place} != {_UNITS.index((unit, _, factor))}", f"in {unit} like most other rows")
+        made = f"{number} * {factor}"
+        return f"CASE WHEN {made} BETWEEN 0 AND {_LAST} THEN CAST({made} AS BIGINT) END"
+
+    def _refuse_compact(self, name: str, number: str) -> None:
+        """Refuse a column of dates written as one number, such as 202401311200."""
+        text = f"CAST(TRY_CAST({number} AS BIGINT) AS VARCHAR)"
+        dated = " OR ".join(
+            f"(length({text}) = {digits} AND year(try_strptime({text}, '{form}')) BETWEEN 1900 AND 2200)"
+            for digits, form in _COMPACT
+        )
+        found = self.connection.execute(f"SELECT count(*) = 0 FROM raw WHERE NOT coalesce({dated}, false)").fetchone()
+        if found and found[0]:
+            self.refuse_first(name, "true", "ISO text such as 2024-01-31T12:00:00Z, not a date written as one number")
 
     def number(self, name: str, right: str, *, optional: bool = False) -> str:
         """SQL of the column as a finite DOUBLE; NULL only where ``optional``.
@@ -116,9 +145,14 @@ class OpenTable:
         found = self.connection.execute(f"SELECT count({column}) FROM raw").fetchone()
         return found is not None and found[0] == 0
 
-    def text(self, name: str) -> str:
-        """SQL of the column as text, NULL where it is empty or ``Unknown`` (domain/scope.py). Whole numbers are written
-        without a point, whatever type holds them, so that files and frames agree.
+    def text(self, name: str, *, measured: bool = True) -> str:
+        """SQL of the column as text, NULL where it is empty or ``Unknown`` (domain/scope.py).
+
+        Whole numbers are written without a point (``1.0`` is ``1``, ``-0`` is ``0``) and truth as ``true`` and
+        ``false``, whatever type holds them, so that files and frames agree.
+
+        Args:
+            measured: whether text that is all numbers, some with fractions, passes too.
 
         Raises:
             InputError: numbers with fractions, times or nested values.
@@ -126,13 +160,26 @@ class OpenTable:
         column, kind = self.names[name], self.kinds[name]
         if kind.startswith(_FRACTION):
             bad = f"isfinite({column}) AND {column} != trunc({column}) OR isinf({column})"
-            self.refuse_first(name, bad, "text or a whole number; put measurements into a few named bins first")
+            self.refuse_first(name, bad, _NO_FRACTION)
             written = f"CAST(CASE WHEN isfinite({column}) THEN CAST({column} AS HUGEINT) END AS VARCHAR)"
-        elif kind in ("VARCHAR", "BOOLEAN") or kind.startswith(_WHOLE) or self._all_null(column):
+        elif kind == "BOOLEAN" or kind.startswith(_WHOLE) or self._all_null(column):
             written = f"CAST({column} AS VARCHAR)"
+        elif kind == "VARCHAR":
+            if not measured:
+                self._refuse_fractions(name, column)
+            whole = f"regexp_replace(regexp_replace({column}, '^(-?(?:0|[1-9][0-9]*))\\.0+$', '\\1'), '^-0$', '0')"
+            written = f"CASE WHEN lower({column}) IN ('true', 'false') THEN lower({column}) ELSE {whole} END"
         else:
             raise InputError(f"{self.what}: column {name} is of type {kind}; it must be text or whole numbers")
         return f"CASE WHEN lower({written}) NOT IN ('', 'unknown') THEN {written} END"
+
+    def _refuse_fractions(self, name: str, column: str) -> None:
+        """Refuse text that is all numbers, some with fractions: a file's way to hold a measurement."""
+        number = f"TRY_CAST({column} AS DOUBLE)"
+        query = f"SELECT count(*) FROM raw WHERE lower({column}) NOT IN ('', 'unknown') AND {number} IS NULL"
+        found = self.connection.execute(query).fetchone()
+        if found and not found[0]:
+            self.refuse_first(name, f"isfinite({number}) AND {number} != trunc({number})", _NO_FRACTION)
 
     def coded(self, columns: Mapping[str, str], table: str) -> dict[str, Coded]:
         """Text columns of ``table`` (name -> column in it) as codes, in row order."""
@@ -207,13 +254,31 @@ def open_table(source: Any, what: str, required: Sequence[str], optional: Sequen
             kinds |= dict.fromkeys(enums, "VARCHAR")
             yield OpenTable(connection, what, names, {name: kinds[name] for name in wanted})
         except duckdb.Error as error:
+            if isinstance(source, str | Path):
+                _require_utf8(Path(source))
             raise InputError(f"{what}: cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _require_utf8(path: Path) -> None:
+    """Name the encoding where it is what makes a CSV file unreadable."""
+    if path.suffix.lower() not in _CSV:
+        return
+    right = "save it as UTF-8"
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise InputError(f"{path}: it is encoded as UTF-16; {right}")
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path}: line {number} is not UTF-8 ({error.reason}); {right}") from error
 
 
 def _require(required: Sequence[str], present: Mapping[str, Any], what: str) -> None:
     missing = [name for name in required if name not in present]
     if missing:
-        listed = ", ".join(map(str, present)) or "none"
+        listed = ", ".join(str(name)[:_SHOWN] for name in list(present)[:_LISTED]) or "none"
+        listed += f" and {len(present) - _LISTED} more" if len(present) > _LISTED else ""
         raise InputError(f"{what}: column {missing[0]} is missing; it has {listed}")
 
 
@@ -224,7 +289,7 @@ def _scan(connection: duckdb.DuckDBPyConnection, source: Any, what: str) -> str:
     if isinstance(source, Mapping):
         connection.register("given", _arrays(source, what))
     elif type(source).__module__.partition(".")[0] == "pandas":
-        connection.register("given", source)
+        connection.register("given", _own(source))
     elif hasattr(source, "__arrow_c_stream__"):
         connection.register("given", _Stream(source))
     elif hasattr(source, "__arrow_c_array__"):
@@ -255,10 +320,13 @@ def _arrays(columns: Mapping[str, Any], what: str) -> dict[str, NDArray[Any]]:
     for name, values in columns.items():
         if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
             raise InputError(f"{what}: column {name} must be a sequence of values, was {values!r}")
-        array = values if isinstance(values, np.ndarray) else _guess(list(values))
+        try:
+            array = _plain(values)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{what}: column {name} must have one value per row ({error})") from error
         if array.ndim != 1:
             raise InputError(f"{what}: column {name} must have one value per row, was {array.ndim}-dimensional")
-        arrays[str(name)] = array.astype(object) if array.dtype.kind in "US" else array
+        arrays[str(name)] = array
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {n}" for name, n in lengths.items())
@@ -266,13 +334,64 @@ def _arrays(columns: Mapping[str, Any], what: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def _own(frame: Any) -> Any:
+    """A pandas frame whose columns each lie in one piece of memory, first row first, as DuckDB needs them: those of a
+    reversed frame do not."""
+    order = np.arange(len(frame))
+    made = frame.iloc[:, :0].reset_index(drop=True)
+    for place, name in enumerate(frame.columns):
+        made.insert(place, name, frame.iloc[:, place].array.take(order), allow_duplicates=True)
+    return made
+
+
+def _plain(values: Any) -> NDArray[Any]:
+    """Values as an array of a type and layout that DuckDB reads; masked ones are absent.
+
+    >>> _plain(np.array([1, 2, 3], dtype=">i4")[::-1]), _plain([True, None]), _plain(["a", 1.0, float("nan")])
+    (array([3, 2, 1], dtype=int32), array(['true', None], dtype=object), array(['a', '1.0', None], dtype=object))
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        array = _guess(values.tolist())
+    elif isinstance(values, np.ndarray):
+        array = _guess(values.tolist()) if values.dtype == object and values.ndim == 1 else values
+    else:
+        array = _guess(list(values))
+    if array.dtype.kind in "US":
+        return array.astype(object)
+    if array.dtype.kind == "M" and np.datetime_data(array.dtype) not in _DUCK_TIMES:
+        return array.astype("datetime64[us]")
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+_DUCK_TIMES = (("s", 1), ("ms", 1), ("us", 1), ("ns", 1))
+
+
+def _absent(value: Any) -> bool:
+    """None, NaN, or what pandas writes for them."""
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+    )
+
+
 def _guess(values: list[Any]) -> NDArray[Any]:
-    """A list as an array that keeps None apart from text."""
-    if any(value is None or isinstance(value, str) for value in values):
-        made = np.empty(len(values), dtype=object)
-        made[:] = [value if value is None else str(value) for value in values]
-        return made
-    return np.asarray(values)
+    """A list as an array that keeps None apart from text; numbers with gaps stay numbers."""
+    there = [value for value in values if not _absent(value)]
+    texts = any(isinstance(value, str) for value in there)
+    if not texts and len(there) == len(values):
+        return np.asarray(values)
+    if not texts and any(isinstance(value, float | np.floating) for value in there):
+        return np.array([np.nan if _absent(value) else value for value in values], dtype=float)
+    if not texts and not any(value is None for value in values):
+        return np.asarray(values)
+    made = np.empty(len(values), dtype=object)
+    made[:] = [None if _absent(value) else _written(value) for value in values]
+    return made
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
 
 
 # ------------------------------------------------------------------------------------------------------------ out
@@ -314,21 +433,38 @@ def write_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> Path:
     """Write columns to a ``.parquet`` (zstd) or ``.csv`` file; an existing file is replaced whole or not at all.
 
     Raises:
-        InputError: another ending, or a folder that does not exist.
+        InputError: another ending, a folder that does not exist, or a name that is a folder's.
     """
     suffix = path.suffix.lower()
     if suffix not in (*_PARQUET, ".csv"):
         raise InputError(f"{path}: a table ends in .parquet or .csv")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist")
     form = "FORMAT csv, HEADER" if suffix == ".csv" else "FORMAT parquet, COMPRESSION zstd"
-    part = path.with_name(path.name + ".part")
-    target = "'" + str(part).replace("'", "''") + "'"
-    with duckdb.connect() as connection:
+    with replacing(path) as part, duckdb.connect() as connection:
+        target = "'" + str(part).replace("'", "''") + "'"
         relation(connection, columns).create_view("written")
         connection.execute(f"COPY written TO {target} ({form})")
-    part.replace(path)
     return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write, which takes its place at the end of the block, or is gone if it fails.
+
+    Raises:
+        InputError: the folder does not exist, ``path`` is a folder, or it cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise InputError(f"{path}: it is a folder; give the name of a file")
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        part.replace(path)
+    except (OSError, duckdb.Error) as error:
+        raise InputError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def quoted(name: str) -> str:

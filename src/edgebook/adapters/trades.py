@@ -12,6 +12,9 @@ from edgebook.adapters.frames import Coded, OpenTable, open_table
 from edgebook.domain.errors import InputError
 from edgebook.domain.pattern import CATEGORIES
 
+#: An R multiple of this size is none: it is money, or a price.
+RR_LIMIT = 1_000_000
+
 REQUIRED = ("trade_id", "opened_at", "closed_at", "rr")
 OPTIONAL = ("pattern_key", "action_category", "token", "pnl", "roi")
 #: Columns of answers, which a dim may not be called either.
@@ -51,14 +54,15 @@ def check_dims(dims: Any) -> tuple[str, ...]:
     """The dims as a tuple.
 
     Raises:
-        InputError: none, one twice, one that is no text or named like a fixed column.
+        InputError: none, one twice, one that is no text or named like a fixed column; case tells no two names apart.
     """
     if isinstance(dims, str | set | frozenset) or not isinstance(dims, Iterable):
         raise InputError(f"dims must be a list of column names, was {dims!r}")
-    checked = tuple(dims)
+    checked = tuple(str(dim) if isinstance(dim, str) else dim for dim in dims)
     if not checked:
         raise InputError("dims were empty; name at least one column that was known when the trade was opened")
     fixed = (*REQUIRED, *OPTIONAL, *ANSWER)
+    seen: dict[str, str] = {name: name for name in fixed}
     for dim in checked:
         if not isinstance(dim, str) or not dim:
             raise InputError(f"a dim must be the name of a column, was {dim!r}")
@@ -66,6 +70,9 @@ def check_dims(dims: Any) -> tuple[str, ...]:
             raise InputError(f"dim {dim!r} has the name of a fixed column ({', '.join(fixed)}); copy it under another")
         if checked.count(dim) > 1:
             raise InputError(f"dim {dim!r} stands twice")
+        other = seen.setdefault(dim.casefold(), dim)
+        if other != dim:
+            raise InputError(f"dim {dim!r} differs from column {other!r} in case alone; rename one of the two")
     return checked
 
 
@@ -73,8 +80,8 @@ def read_trades(source: Any, dims: Sequence[str]) -> TradeColumns:
     """Closed trades from a file, a dict of columns or an Arrow table.
 
     Required columns: ``trade_id``, ``opened_at``, ``closed_at`` (times, see :meth:`OpenTable.time`), ``rr`` and the
-    dims (text or whole numbers; empty or Unknown is absent). Optional: ``pattern_key``, ``action_category``, ``token``,
-    ``pnl``, ``roi``. Rows that are equal in all of these count once.
+    dims (text, truth or whole numbers; empty or Unknown is absent). Optional: ``pattern_key``, ``action_category``,
+    ``token``, ``pnl``, ``roi``. Rows that are equal in all of these count once.
 
     Raises:
         InputError: names table, row (from 1) and column, and what would be right.
@@ -87,6 +94,8 @@ def read_trades(source: Any, dims: Sequence[str]) -> TradeColumns:
             "closed_at": table.time("closed_at"),
             "rr": table.number("rr", "a finite number"),
         }
+        size = f"an R multiple (profit over what was at risk), smaller than {RR_LIMIT:,} in size"
+        table.refuse_first("rr", f"abs({columns['rr']}) >= {RR_LIMIT}", size)
         table.refuse_first("trade_id", f"({columns['trade_id']}) IS NULL", "an id of its own")
         late = f"({columns['closed_at']}) < ({columns['opened_at']})"
         table.refuse_first("closed_at", late, "at or after opened_at")
@@ -94,7 +103,7 @@ def read_trades(source: Any, dims: Sequence[str]) -> TradeColumns:
             if name in table:
                 columns[name] = table.number(name, "a number or empty", optional=True)
         texts = [name for name in ("pattern_key", "action_category", "token", *dims) if name in table]
-        columns |= {name: table.text(name) for name in texts}
+        columns |= {name: table.text(name, measured=name not in dims) for name in texts}
         if "action_category" in table:
             listed = ", ".join(f"'{category}'" for category in TRADE_CATEGORIES)
             bad = f"({columns['action_category']}) NOT IN ({listed})"

@@ -28,9 +28,12 @@ def learn(
     as_json: AsJson = False,
 ) -> None:
     """Learn lessons from anyone's closed trades."""
-    from edgebook.api import Overrides
+    from edgebook.api import Overrides, refuse_same
     from edgebook.api import learn as learn_from
 
+    refuse_same(out, trades)
+    if report is not None:
+        refuse_same(report, trades, out, *([previous] if previous is not None else []))
     before = Overrides.load(previous) if previous is not None else None
     names = [name.strip() for name in dims.split(",") if name.strip()]
     made = learn_from(trades, names, moment(at, "--at"), before)
@@ -108,8 +111,10 @@ def advise(
     as_json: AsJson = False,
 ) -> None:
     """A size multiplier for each context, with its because."""
-    from edgebook.api import Overrides
+    from edgebook.api import Overrides, refuse_same
 
+    if out is not None:
+        refuse_same(out, overrides, contexts)
     found = Overrides.load(overrides).advise(contexts, moment(at, "--at"), pattern_key, category, holdout)
     if out is not None:
         found.write(out)

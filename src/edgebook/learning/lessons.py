@@ -277,7 +277,7 @@ def _half_life(effect: Effect | None, standing: float) -> float:
 def _conviction(draft: _Draft, levers: dict[str, float]) -> float:
     """How many times over its bound the lesson asks to go; 1 within the bounds."""
     wanted, given = abs(draft.kappa * draft.theta), abs(total_log(levers))
-    return max(1.0, wanted / given) if given > 0 else 1.0
+    return wanted / given if wanted > given * (1.0 + 1e-9) > 0 else 1.0
 
 
 def _told(draft: _Draft) -> dict[str, Any]:

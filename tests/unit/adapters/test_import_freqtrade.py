@@ -117,6 +117,37 @@ def test_rr_is_clipped(tmp_path):
     assert column(read_freqtrade(path), "rr") == [10.0, -3.0]
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["2024-01-01 12:00:00+02:00", "2024-01-01T12:00:00+02:00", "2024-01-01 12:00:00 +02:00", "2024-01-01 10:00:00Z",
+     "2024-01-01 05:00:00.000000-05:00", "2024-01-01 10:00:00+00:00", "2024-01-01 10:00"],
+)  # fmt: skip
+def test_zones_are_heeded(written, tmp_path):
+    """A date with a zone is that moment; without one it is UTC."""
+    found = read_freqtrade(bot(tmp_path / "t.sqlite", NEW, {"open_date": written}))
+
+    assert column(found, "opened_at")[0].isoformat() == "2024-01-01T10:00:00"
+
+
+def test_a_trade_without_an_id_is_refused(tmp_path):
+    """It would be called None, and two of them would be one trade."""
+    path = bot(tmp_path / "t.sqlite", NEW.replace("id INTEGER PRIMARY KEY", "id INTEGER"), {})
+
+    with pytest.raises(InputError, match=r"a trade of ETH/USDT opened 2024-01-01 10:00:00\.000000 has no id"):
+        read_freqtrade(path)
+
+
+def test_the_database_is_never_written_over(tmp_path):
+    """Not under another name either."""
+    path = bot(tmp_path / "t.parquet", NEW, {})
+    before = path.read_bytes()
+    (tmp_path / "link.parquet").symlink_to(path)
+    for out in (path, tmp_path / "link.parquet", tmp_path / "x" / ".." / "t.parquet"):
+        with pytest.raises(InputError, match="would be overwritten"):
+            import_freqtrade(path, out)
+    assert path.read_bytes() == before
+
+
 def test_what_is_left_out_is_counted(tmp_path):
     """Open trades, and closed ones without a profit."""
     path = bot(

@@ -15,6 +15,7 @@ from edgebook.domain.errors import InputError
 
 JAN_1 = 1_704_067_200_000_000
 HOUR = 3_600_000_000
+HEAD = "trade_id,opened_at,closed_at,rr,side\n"
 
 
 def small(**change):
@@ -120,6 +121,78 @@ def test_optional_columns_and_others():
     assert decoded(read.action_category) == [None, None, None]
 
 
+SIDES = [
+    ([1, 2, 3], ["1", "2", "3"]),
+    ([1.0, 2.0, 3.0], ["1", "2", "3"]),
+    (["1", "2.0", "3.00"], ["1", "2", "3"]),
+    ([1, None, 2], ["1", None, "2"]),
+    ([1.0, None, 2.0], ["1", None, "2"]),
+    (np.array([1.0, None, "b"], dtype=object), ["1", None, "b"]),
+    ([-0.0, 0.0, 10.0], ["0", "0", "10"]),
+    (["-0.0", "0", "-10.0"], ["0", "0", "-10"]),
+    ([True, False, True], ["true", "false", "true"]),
+    ([True, None, False], ["true", None, "false"]),
+    (["TRUE", "False", "true"], ["true", "false", "true"]),
+    (["007", "v1.0", "1.0.0"], ["007", "v1.0", "1.0.0"]),
+    (["a", float("nan"), None], ["a", None, None]),
+    (np.ma.masked_array(["a", "b", "c"], [False, True, False]), ["a", None, "c"]),
+]
+
+
+@pytest.mark.parametrize(("given", "right"), SIDES)
+def test_whole_numbers_and_truth_have_one_text(given, right, tmp_path):
+    """As a column, and as a CSV file that holds what ``str`` makes of it, as pandas and the csv module write."""
+    path = tmp_path / "t.csv"
+    rows = [f"{i},2024-01-01,2024-01-02,1,{'' if v is None else v}" for i, v in enumerate(np.ma.getdata(given))]
+    path.write_text("trade_id,opened_at,closed_at,rr,side\n" + "\n".join(rows).replace(",nan", ",") + "\n")
+
+    assert decoded(read_trades(small(side=given), ["side"]).dims["side"]) == right
+    if not np.ma.isMaskedArray(given):
+        assert decoded(read_trades(path, ["side"]).dims["side"]) == right
+
+
+def test_measurements_in_a_file_are_refused_as_in_a_frame(tmp_path):
+    """A CSV column of numbers with fractions is no dim; one context of that text is merely one that matches nothing."""
+    path = tmp_path / "t.csv"
+    path.write_text("trade_id,opened_at,closed_at,rr,x\na,2024-01-01,2024-01-02,1,0.25\n")
+
+    with pytest.raises(InputError, match=r"row 1: x is '0\.25'.*bins"):
+        read_trades(path, ["x"])
+    assert decoded(read_contexts({"x": ["0.25"]}, ["x"]).dims["x"]) == ["0.25"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda v: np.repeat(v, 2)[::2],
+        lambda v: np.asarray(v[::-1].copy())[::-1],
+        lambda v: v.astype(v.dtype.newbyteorder(">")) if v.dtype.kind in "fiM" else v,
+    ],
+    ids=["strided", "reversed", "big-endian"],
+)
+def test_arrays_of_any_layout_read_the_same(form):
+    """What lies backwards, with gaps or in the other byte order in memory."""
+    given = {name: np.asarray(values) for name, values in trades(40).items()}
+
+    assert same(read_trades({n: form(v) for n, v in given.items()}, ["side"]), read_trades(given, ["side"]))
+
+
+def test_days_and_other_units_are_times():
+    """datetime64 of a unit DuckDB does not know."""
+    read = read_trades(small(opened_at=np.array(["2024-01-01"] * 3, dtype="datetime64[D]")), ["side"])
+
+    assert read.opened_at.tolist() == [JAN_1] * 3
+
+
+def test_a_reversed_pandas_frame_reads_the_same():
+    """``df[::-1]``, with zones and categories."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(trades(40))
+    frame = frame.assign(opened_at=frame.opened_at.dt.tz_localize("UTC"), bucket=frame.bucket.astype("category"))
+
+    assert same(read_trades(frame[::-1], ["side", "bucket"]), read_trades(frame, ["side", "bucket"]))
+
+
 # ------------------------------------------------------------------ what is refused
 
 BAD = [
@@ -139,7 +212,21 @@ BAD = [
     ({"side": "long"}, "column side must be a sequence"),
     ({"rr": [1.0]}, "differ in length.*rr 1"),
     ({"trade_id": ["a", "b", "a"]}, "row 3: trade_id 'a' stands in row 1 already with other content"),
-    ({"opened_at": [1e300, 1.7e9, 1.7e9]}, "cannot be read: Conversion Error"),
+    ({"opened_at": [1e300, 1.7e9, 1.7e9]}, r"row 1: opened_at is '1e\+300'.*in seconds like most"),
+    ({"opened_at": [1.6e9, 1.6e9, 1.6e12]}, "row 3: opened_at is '1600000000000.0'.*in seconds like most"),
+    ({"opened_at": ["1600000000000", "1600000000", "1600000000000"]}, "row 2: opened_at.*in milliseconds like most"),
+    ({"opened_at": [20240101120000] * 3}, "row 1: opened_at is '20240101120000'.*not a date written as one number"),
+    ({"opened_at": [202401011200] * 3}, "row 1: opened_at is '202401011200'.*not a date written as one number"),
+    ({"opened_at": ["2024010112"] * 3}, "row 1: opened_at is '2024010112'.*not a date written as one number"),
+    ({"opened_at": [20240101] * 3}, "row 1: opened_at is '20240101'.*hours or days"),
+    ({"opened_at": ["1963-11-22", "2024-01-01", "2024-01-01"]}, "row 1: opened_at is '1963.*years 1970 to 2200"),
+    ({"opened_at": [-1.7e9] * 3}, "row 1: opened_at is '-17.*years 1970 to 2200"),
+    ({"closed_at": ["2024-01-02", "2201-01-01", "2024-01-02"]}, "row 2: closed_at is '2201.*years 1970 to 2200"),
+    ({"closed_at": np.array(["9999-12-31"] * 3, dtype="datetime64[us]")}, "row 1: closed_at is '9999.*1970 to 2200"),
+    ({"rr": [1.0, 2.0, 1e6]}, "row 3: rr is '1000000.0'.*R multiple.*smaller than 1,000,000"),
+    ({"rr": [1.0, -1e300, 1e6]}, "row 2: rr is .*R multiple"),
+    ({"side": ["2", "0.5", "Unknown"]}, "row 2: side is '0.5'.*bins"),
+    ({"side": [None, 1.5, 2.0]}, "row 2: side is '1.5'.*bins"),
     ({"side": [1e300, 1.0, 2.0]}, "cannot be read: Conversion Error"),
     ({"pnl": ["1", "2", "lots"]}, "row 3: pnl is 'lots'.*number or empty"),
 ]  # fmt: skip
@@ -160,6 +247,8 @@ def test_a_missing_column_is_named_with_those_there():
         read_trades(given, ["side"])
     with pytest.raises(InputError, match="column where is missing"):
         read_trades(small(), ["where"])
+    with pytest.raises(InputError, match=r"it has x0, .*, x19 and 5 more$"):
+        read_trades({f"x{i}": [1] for i in range(25)}, ["where"])
 
 
 @pytest.mark.parametrize(
@@ -173,6 +262,8 @@ def test_a_missing_column_is_named_with_those_there():
         (["rr"], "name of a fixed column"),
         (["because"], "name of a fixed column"),
         ([7], "name of a column, was 7"),
+        (["side", "Side"], "'Side' differs from column 'side' in case alone"),
+        (["RR"], "'RR' differs from column 'rr' in case alone"),
     ],
 )
 def test_dims_are_checked(dims, complaint):
@@ -187,6 +278,8 @@ def test_dims_are_checked(dims, complaint):
         ("none.parquet", None, "no such file"),
         ("bad.parquet", b"not parquet", "cannot be read"),
         ("bad.xlsx", b"x", "not a table; give .parquet"),
+        ("latin.csv", HEAD.encode() + "a,2024-01-01,2024-01-02,1,caf\u00e9\n".encode("latin-1"), "line 2 is not UTF-8"),
+        ("wide.csv", (HEAD + "a,2024-01-01,2024-01-02,1,x\n").encode("utf-16"), "encoded as UTF-16; save it as UTF-8"),
     ],
 )
 def test_a_file_that_is_no_table_is_named(name, content, complaint, tmp_path):
@@ -282,4 +375,7 @@ def test_written_tables_come_back(tmp_path):
         write_table(tmp_path / "t.txt", columns)
     with pytest.raises(InputError, match="does not exist"):
         write_table(tmp_path / "no" / "t.csv", columns)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["o'brien.csv", "t.parquet"]
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match=r"folder\.csv: it is a folder"):
+        write_table(tmp_path / "folder.csv", columns)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.csv", "o'brien.csv", "t.parquet"]

@@ -105,18 +105,28 @@ BAD = [
     (("learn", "trades.parquet", "--dims", "side", "--out", "no/o.json"), "the folder no does not exist"),
     (("learn", "trades.parquet", "--dims", "side", "--out", "o.json", "--at", "x"), "--at must be a time"),
     (("advise", "contexts.csv", "contexts.csv"), "contexts.csv: not JSON"),
+    (("learn", "trades.parquet", "--dims", "side", "--out", "trades.parquet"), "would be overwritten"),
+    (("learn", "trades.parquet", "--dims", "side", "--out", "./trades.parquet"), "would be overwritten"),
+    (("learn", "trades.parquet", "--dims", "side", "--out", "o.json", "--report", "o.json"), "would be overwritten"),
+    (("learn", "trades.parquet", "--dims", "side", "--out", "."), "it is a folder"),
+    (("advise", "o.json", "contexts.csv", "--out", "contexts.csv"), "contexts.csv: it is read here"),
+    (("advise", "o.json", "contexts.csv", "--out", "o.json"), "o.json: it is read here"),
+    (("import", "freqtrade", "trades.parquet", "--out", "trades.parquet"), "would be overwritten"),
     (("import", "freqtrade", "contexts.csv", "--out", "t.parquet"), "contexts.csv: not a readable SQLite file"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), BAD)
-def test_bad_input_is_one_line_and_exit_code_2(arguments, complaint, cli, book):
+def test_bad_input_is_one_line_and_exit_code_2(arguments, complaint, cli, book, tmp_path):
     """It names the file and what would be right."""
+    before = (tmp_path / "trades.parquet").read_bytes()
     code, out, err = cli(*arguments)
 
     assert (code, out) == (2, "")
     assert complaint in err
     assert err.count("\n") == 1
+    assert (tmp_path / "trades.parquet").read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_import_freqtrade_says_what_it_did(cli, tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -116,6 +116,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _trade(row: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    if row["id"] is None:
+        raise InputError(f"{path}: a trade of {row['pair']} opened {row['open_date']} has no id; every trade needs one")
     where = f"{path}: trade {row['id']}"
     profit, entry = _number(row, "close_profit", where), _number(row, "open_rate", where)
     if entry is None or profit is None or entry <= 0:
@@ -189,10 +191,11 @@ def _number(row: Mapping[str, Any], name: str, where: str) -> float | None:
 
 
 def _time(row: Mapping[str, Any], name: str, where: str) -> np.datetime64:
-    """A date as freqtrade writes it: ISO text, UTC."""
-    text = str(row[name]).strip().replace(" ", "T").removesuffix("Z").removesuffix("+00:00")
+    """A date as freqtrade writes it: ISO text, UTC where it names no other zone."""
+    date, _, rest = str(row[name]).strip().replace(" ", "T", 1).partition("T")
     try:
-        return np.datetime64(datetime.fromisoformat(text).replace(tzinfo=None), "us")
+        when = datetime.fromisoformat(f"{date}T{rest.replace(' ', '')}" if rest else date)
+        return np.datetime64((when.astimezone(UTC) if when.tzinfo else when).replace(tzinfo=None), "us")
     except ValueError:
         right = "a date such as 2024-01-31 12:00:00"
         raise InputError(f"{where}: {name} is {row[name]!r}; it must be {right}") from None
