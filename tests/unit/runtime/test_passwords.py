@@ -82,7 +82,7 @@ def test_the_first_line_of_a_run_does_not_show_it(monkeypatch):
     """Nor any line after it."""
     shown = io.StringIO()
     console = Console(file=shown, width=200)
-    monkeypatch.setattr(watch, "Console", lambda **how: console)
+    monkeypatch.setattr(watch, "console", lambda: console)
     monkeypatch.setattr(bootstrap, "open_store", lambda url, **how: MemoryStore())
     watch.watch_run(world.settings_for(URL), signals=None, regime_bars=None, until="0.1d", plain=True)
     assert "postgresql://me:***@" in shown.getvalue()
