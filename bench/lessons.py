@@ -165,7 +165,7 @@ def incremental_once(book: Path, kinds: frozenset[str], batch: int, *, durable: 
         decisions = [_fresh(strand) for strand in uow.log.read(0, ["decision_lowcap"])]
         read = [_fresh(strand) for strand in uow.log.read(0, kinds)]
     closes = [i for i, strand in enumerate(read) if strand.kind == "position_closed"]
-    timed = min(TIMED, len(closes) // 2) // batch * batch
+    timed = min(max(TIMED, batch), len(closes) // 2) // batch * batch
     if timed == 0:
         raise SystemExit(f"lessons: {book} has {len(closes)} closed trades; {2 * batch} are needed")
     cuts = [closes[len(closes) - timed + i - 1] + 1 for i in range(0, timed + 1, batch)]

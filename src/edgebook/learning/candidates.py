@@ -265,11 +265,23 @@ def _sums_by_place(places: NDArray[np.int32], rows: Floats, out: Floats) -> None
 
 @kernel
 def _sums(codes: Ints, dims: Ints, widths: Ints, offsets: Ints, rows: Floats, out: Floats) -> None:
+    """The same without places: each number of dims has a loop of its own, which is several times quicker."""
+    n = codes.shape[1]
     for s in range(dims.shape[0]):
-        for i in range(codes.shape[1]):
-            cell = _cell(codes, dims, widths, s, i)
-            if cell >= 0:
-                out[offsets[s] + cell] += rows[i]
+        first, second, third = codes[dims[s, 0]], codes[max(dims[s, 1], 0)], codes[max(dims[s, 2], 0)]
+        start, wide, wider = offsets[s], widths[s, 1], widths[s, 2]
+        if dims[s, 1] < 0:
+            for i in range(n):
+                if first[i] >= 0:
+                    out[start + first[i]] += rows[i]
+        elif dims[s, 2] < 0:
+            for i in range(n):
+                if first[i] >= 0 and second[i] >= 0:
+                    out[start + first[i] * wide + second[i]] += rows[i]
+        else:
+            for i in range(n):
+                if first[i] >= 0 and second[i] >= 0 and third[i] >= 0:
+                    out[start + (first[i] * wide + second[i]) * wider + third[i]] += rows[i]
 
 
 @kernel
