@@ -101,7 +101,7 @@ def learn(
     schemas = {"dm": DM_SCHEMA, "pm": ScopeSchema("user", dims)}
     lessons, fits = _build(_families(columns, known), previous, now, schemas)
     counts = {"used": used, "later": len(known) - used, "duplicates": columns.duplicates}
-    in_force = min(int(columns.closed_at[known].min()), now - RESTART_EPOCHS * HOUR)
+    in_force = max(0, min(int(columns.closed_at[known].min()), now - RESTART_EPOCHS * HOUR))
     versions, refused = _versions(lessons, previous, now, in_force, schemas)
     learnt_at = now if previous is None else previous.learnt.learnt_at
     return Overrides(Learnt(now, learnt_at, dims, counts, versions, lessons, fits, refused))
@@ -417,7 +417,9 @@ def _because(found: Strength, lessons: Mapping[str, Lesson]) -> str:
         scope = " ".join(f"{dim}={value}" for dim, value in one.scope.items()) or "everywhere"
         effect, n = stats.get("effect", 0.0), stats.get("n", 0)
         share = abs(pull) / total if total else 0.0
-        parts.append(f"{scope} x{math.exp(pull):.3f} ({effect:+.3f} R, n {n}, {one.status}, {share:.0%})")
+        times = f" counted {one.conviction:.1f} times" if one.conviction > 1.0 else ""
+        asked = math.exp(pull / one.conviction)
+        parts.append(f"{scope} x{asked:.3f}{times} ({effect:+.3f} R, n {n}, {one.status}, {share:.0%})")
     rest = pulls[_TOLD:]
     if rest:
         parts.append(f"and {len(rest)} more ({sum(abs(pull) for pull, _ in rest) / total:.0%})")

@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 from tests.contracts.test_durability import writer_after_death
+from tests.lessons import NOW, SIZE
 
 from edgebook import jobs
 from edgebook.adapters.brokers.paper import PaperBroker
@@ -20,8 +21,7 @@ from edgebook.adapters.sql import SqlStore
 from edgebook.adapters.workspace import Workspace
 from edgebook.desk import Desk
 from edgebook.domain.decay import HOUR
-from edgebook.domain.evidence import Lesson, Watermark
-from edgebook.domain.pattern import S1_ENTRY
+from edgebook.domain.evidence import Watermark
 from edgebook.learning.config import LearningConfig
 from edgebook.overrides.record import parse_documents
 from edgebook.ports import MarketReader
@@ -29,24 +29,7 @@ from edgebook.runtime.steering import steer_at_rest
 from edgebook.trading.rules import TradingRules
 
 PROGRAM = Path(__file__).with_name("steering_process.py")
-NOW = 400_000 * HOUR
-LESSON = Lesson(
-    id="lesson-1",
-    module="pm",
-    lesson_type="pm_strength",
-    pattern_key=S1_ENTRY.key,
-    action_category="entry",
-    scope_values={"macro_phase": "Good"},
-    effect={"capital_levers": {"size_mult": 1.25}},
-    stats={"n": 40},
-    lesson_strength=0.1,
-    decay_halflife_hours=1440.0,
-    status="candidate",
-    reason="",
-    created_at=NOW - 5,
-    last_validated=NOW,
-    evidence_at=NOW - 9,
-)
+LESSON = replace(SIZE, id="lesson-1", effect={"capital_levers": {"size_mult": 1.25}})
 
 
 def learn(store, *lessons):

@@ -28,7 +28,6 @@ from edgebook.domain.strands import (
 from edgebook.learning.aggregate import aggregate
 from edgebook.learning.edge import capital_levers, total_log
 from edgebook.learning.posterior import fit_family
-from edgebook.learning.running import Moments
 from edgebook.learning.table import TradeTable
 
 DM_KEY = "module=dm|pattern_key=dm_pattern.allocation.allocation"
@@ -134,19 +133,6 @@ def test_trades_delivered_twice_change_nothing(history):
     trades = [s for s in history if s.kind == "position_closed"]
 
     assert _run([history]) == _run([history, trades, trades])
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(rr, max_size=30), st.integers(0, 30))
-def test_merging_moments_equals_counting_at_once(values, cut):
-    """Any split merges to the same sums, and taking a part out again leaves the other."""
-    left, right = Moments.of(values[:cut]), Moments.of(values[cut:])
-    whole = Moments.of(values)
-
-    assert math.isclose(left.merge(right).sum_y2, whole.sum_y2, abs_tol=1e-9)
-    assert left.merge(right).n == whole.n
-    assert left.merge(right).n_win == whole.n_win
-    assert math.isclose(whole.minus(left).sum_y, right.sum_y, abs_tol=1e-9)
 
 
 @given(st.floats(-20, 20), st.sampled_from([1.0, 2.0]), st.sampled_from(["allocation", "entry", "add", "trim"]))

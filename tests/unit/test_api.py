@@ -264,6 +264,18 @@ def test_one_context_may_be_single_values(learnt):
     )
 
 
+def test_a_short_history_has_its_full_value_at_once():
+    """All trades within a day: advice at the moment of learning is what the lessons ask for, not on the way to it."""
+    given = trades(400)
+    opened = np.datetime64("2024-03-01T00:00:00") + np.arange(400).astype("timedelta64[m]")
+    found = edgebook.learn(given | {"opened_at": opened, "closed_at": opened + np.timedelta64(1, "h")}, DIMS)
+    advice = found.advise(BOTH)
+
+    assert found.families()[0]["acts"]
+    assert advice.multiplier[0] > 1.3
+    assert "on the way" not in advice.because[0]
+
+
 def test_because_names_scope_effect_trades_status_and_share(learnt):
     """The texts say what moved the number, shares add up, and what each asks for makes the multiplier, within its
     bounds."""
@@ -271,13 +283,15 @@ def test_because_names_scope_effect_trades_status_and_share(learnt):
 
     assert advice.because[2] == "no lesson matches"
     for text, multiplier in zip(advice.because[:2], advice.multiplier.tolist(), strict=False):
-        parts = re.findall(r"(\S+) x([\d.]+) \(([+-][\d.]+) R, n (\d+), (candidate|active), (\d+)%\)", text)
+        form = r"(\S+) x([\d.]+)(?: counted ([\d.]+) times)? \(([+-][\d.]+) R, n (\d+), (candidate|active), (\d+)%\)"
+        parts = re.findall(form, text)
         assert len(parts) == text.count(";") + 1
-        assert sum(int(part[5]) for part in parts) == pytest.approx(100, abs=2)
-        asked = math.prod(float(part[1]) for part in parts)
+        assert sum(int(part[6]) for part in parts) == pytest.approx(100, abs=2)
+        asked = math.prod(float(part[1]) ** float(part[2] or 1) for part in parts)
         assert multiplier == pytest.approx(min(1.5, max(0.5, asked)), abs=2e-3)
-        for _, times, effect, n, _, _ in parts:
-            assert (float(times) - 1.0) * float(effect) >= 0
+        for _, lever, _, effect, n, _, _ in parts:
+            assert (float(lever) - 1.0) * float(effect) >= 0
+            assert 0.5 <= float(lever) <= 1.5, "a lesson is told within its bounds"
             assert 0 < int(n) <= 400
     assert advice.because[0].startswith("side=long x")
 

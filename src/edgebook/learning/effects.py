@@ -62,8 +62,34 @@ class _Contrast:
     hit: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """A model's effects from each side of the middle of the history alone, at its own variances (9.5).
+
+    ``early`` are the trades closed before it, ``late`` those entered after it; a trade open over the middle belongs to
+    neither. A side without a trade is None.
+    """
+
+    early: Model | None
+    late: Model | None
+    late_rows: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, design: Design, model: Model) -> Halves:
+        """Both sides of ``design``."""
+        middle = int(design.opened[design.n // 2])
+        late_rows = design.opened > middle
+
+        def side(rows: NDArray[np.bool_]) -> Model | None:
+            if not rows.any():
+                return None
+            return solve(column_sums(design, model.blocks, rows), model.blocks, model.t, model.ratios, model.sigma)
+
+        return cls(side(design.ts <= middle), side(late_rows), late_rows)
+
+
 def effects_of(
-    design: Design, model: Model, known: Candidates, config: LearningConfig = DEFAULT
+    design: Design, model: Model, known: Candidates, halves: Halves, config: LearningConfig = DEFAULT
 ) -> dict[ScopeItems, Effect]:
     """Effects of all slices of ``model``, the root's (what keeps the family's mean where it was) included."""
     drift = _drift(design, model, config)
@@ -71,7 +97,7 @@ def effects_of(
     expected, e = fitted(design, model, alpha), residual(design, model)
     spread = model.h[1:, 1:] * np.outer(drift.ratio, drift.ratio)
     contrasts = _contrasts(design, model)
-    confirmed = _confirmed(design, model, {items: c.weights for items, c in contrasts.items()}, config)
+    confirmed = _confirmed(design, halves, {items: c.weights for items, c in contrasts.items()}, config)
     factors = _overlaps({items: c.hit for items, c in contrasts.items() if items}, config)
     found: dict[ScopeItems, Effect] = {}
     for items, contrast in contrasts.items():
@@ -195,40 +221,30 @@ def claimed(effects: Mapping[ScopeItems, Effect], alpha: float) -> set[ScopeItem
 
 
 def _confirmed(
-    design: Design, model: Model, contrasts: Mapping[ScopeItems, Floats], config: LearningConfig
+    design: Design, halves: Halves, contrasts: Mapping[ScopeItems, Floats], config: LearningConfig
 ) -> dict[ScopeItems, bool]:
-    """Whether trades entered after the middle of the history say the same as those closed before it (9.5).
-
-    The later ones alone must give the sign a chance of at least ``confirm_chance``, on at least ``confirm_min_days``
-    entry days; a trade open over the middle belongs to neither.
-    """
-    middle = int(design.opened[design.n // 2])
-    early, late = design.ts <= middle, design.opened > middle
-    if not early.any() or len(np.unique(design.day[late])) < config.confirm_min_days:
+    """Whether the later trades alone say the same as the earlier ones: with a chance of the sign of at least
+    ``confirm_chance``, on at least ``confirm_min_days`` entry days."""
+    early, late = halves.early, halves.late
+    if early is None or late is None or len(np.unique(design.day[halves.late_rows])) < config.confirm_min_days:
         return dict.fromkeys(contrasts, False)
-    parts = [
-        solve(column_sums(design, model.blocks, rows), model.blocks, model.t, model.ratios, model.sigma)
-        for rows in (early, late)
-    ]
     out = {}
     for items, c in contrasts.items():
-        first, second = (float(c @ part.alpha) for part in parts)
-        se = model.sigma * math.sqrt(max(float(c @ parts[1].h[1:, 1:] @ c), 1e-18))
+        first, second = float(c @ early.alpha), float(c @ late.alpha)
+        se = late.sigma * math.sqrt(max(float(c @ late.h[1:, 1:] @ c), 1e-18))
         out[items] = first * second > 0 and float(ndtr(abs(second) / se)) >= config.confirm_chance
     return out
 
 
-def calibration(design: Design, model: Model) -> dict[str, float]:
+def calibration(design: Design, halves: Halves) -> dict[str, float]:
     """Slope of later outcomes on what the earlier half foretold: 1 where predictions are right in size (9.5).
 
     Which slices are looked at was chosen on the whole history, so the slope flatters a little.
     """
-    middle = int(design.opened[design.n // 2])
-    early, late = design.ts <= middle, design.opened > middle
-    if not early.any() or np.count_nonzero(late) < 20:
+    late = halves.late_rows
+    if halves.early is None or np.count_nonzero(late) < 20:
         return {}
-    first = solve(column_sums(design, model.blocks, early), model.blocks, model.t, model.ratios, model.sigma)
-    x, y = fitted(design, model, first.alpha)[late], design.y[late]
+    x, y = fitted(design, halves.early)[late], design.y[late]
     x, y = x - x.mean(), y - y.mean()
     sxx = float(x @ x)
     if sxx <= 1e-9:

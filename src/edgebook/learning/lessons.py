@@ -157,7 +157,8 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A lesson before it is compared with the one it replaces. ``theta`` is what it asks for, R."""
+    """A lesson before it is compared with the one it replaces. ``theta`` is what it asks for, R; ``half_life`` in
+    hours."""
 
     items: ScopeItems
     effect: Effect | None
@@ -165,6 +166,7 @@ class _Draft:
     kappa: float
     claim: bool
     reason: str
+    half_life: float
 
 
 def _drafts(fit: Fit, now: int, standing: float, config: LearningConfig) -> list[_Draft]:
@@ -177,19 +179,20 @@ def _drafts(fit: Fit, now: int, standing: float, config: LearningConfig) -> list
     known = max(fit.lr.values(), default=0.0) >= config.kappa_family_nats
     drafts = []
     for items, effect in fit.effects.items():
-        stale = config.stale_half_lives * _half_life(effect, standing) * HOUR
-        if not items or now - effect.last_ts > stale:
+        half_life = _half_life(effect, standing)
+        if not items or now - effect.last_ts > config.stale_half_lives * half_life * HOUR:
             continue
         claim = items in found
         kappa = config.kappa(claim, effect.lfsr if known else 1.0)
         if abs(kappa * effect.theta) >= config.min_log_target:
             reason = "claimed" if claim else "not_claimed"
-            drafts.append(_Draft(items, effect, effect.theta, kappa, claim, reason))
+            drafts.append(_Draft(items, effect, effect.theta, kappa, claim, reason, half_life))
     drafts.sort(key=lambda draft: (-abs(draft.kappa * draft.theta), draft.items))
     drafts = drafts[: config.max_lessons_per_family - 1]
     mean = sum(d.kappa * d.theta * d.effect.n for d in drafts if d.effect) / max(fit.n, 1)
     if abs(mean) >= config.min_log_target:
-        drafts.append(_Draft((), fit.effects.get(()), -mean, 1.0, False, "centre"))
+        root = fit.effects.get(())
+        drafts.append(_Draft((), root, -mean, 1.0, False, "centre", _half_life(root, standing)))
     return drafts
 
 
@@ -201,8 +204,8 @@ def _family_lessons(
     drafts = _drafts(fit, now, standing, config)
     if not drafts:
         reason = fit.reason if not fit.acts else "nothing_left"
-        drafts = [_Draft((), None, 0.0, 1.0, False, reason)]
-        drafts += [_Draft(items, effect, 0.0, 1.0, False, reason) for items, effect in fit.rejected.items()]
+        rows = {(): None, **fit.rejected}
+        drafts = [_Draft(items, effect, 0.0, 1.0, False, reason, standing) for items, effect in rows.items()]
     lessons = []
     for draft in drafts:
         levers = capital_levers(family.action_category, draft.theta, draft.kappa, config)
@@ -230,13 +233,12 @@ def _lesson(
     flipped = before is not None and before.stats.get("effect", 0.0) * draft.theta < 0
     if draft.claim and before is not None and before.status == "active" and flipped:
         draft = replace(draft, claim=False, reason="sign_flipped")
-    half_life = _half_life(effect, _standing(family.trades, config.half_life_hours(lesson_type)))
     stats = slice_stats(key, family, draft.items, config) | _told(draft)
     stats |= {
         "kappa": draft.kappa,
         "conviction": _conviction(draft, levers),
         "lr": finite(fit.lr),
-        "half_life_hours": half_life,
+        "half_life_hours": draft.half_life,
         "log_target": total_log(levers),
     }
     newest = effect.last_ts if effect and effect.last_ts else int(family.trades.closed_at.max(initial=0)) or now
@@ -250,7 +252,7 @@ def _lesson(
         effect={"capital_levers": levers},
         stats=stats,
         lesson_strength=min(1.0, abs(stats["edge_raw"]) / EDGE_SCALE),
-        decay_halflife_hours=half_life,
+        decay_halflife_hours=draft.half_life,
         status="active" if draft.claim else "candidate",
         reason=draft.reason,
         created_at=before.created_at if before else now,

@@ -19,6 +19,8 @@ from edgebook.learning.shocks import Shocks, Sums, column_sums, maximise, whiten
 
 #: Largest variance ratio of a block: effects of 150 % of the residual standard deviation.
 T_MAX = 2.25
+#: Variance ratio of a dim that is put into a model unasked.
+MAIN_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,16 @@ def _update(model: Model, prior_levels: float) -> Floats:
         value = float(model.alpha[part] @ model.alpha[part]) / model.sigma**2 / (gamma + prior_levels)
         out[k] = min(T_MAX, value) if value > 1e-5 else 0.0
     return out
+
+
+def widened(design: Design, model: Model, missing: Sequence[Component]) -> Model:
+    """``model`` with further dims in it, each as if its effects were a third of the residual: what something is judged
+    on top of, so that it cannot pass on the strength of a dim nobody admitted."""
+    if not missing:
+        return model
+    blocks = (*model.blocks, *missing)
+    t = np.concatenate((model.t, np.full(len(missing), MAIN_RATIO)))
+    return solve(column_sums(design, blocks), blocks, t, model.ratios)
 
 
 def fitted(design: Design, model: Model, alpha: Floats | None = None) -> Floats:

@@ -16,11 +16,7 @@ import numpy as np
 from edgebook.learning.admission import T_GRID, averaged, profile
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.design import Component, Design, Floats
-from edgebook.learning.model import Model, solve
-from edgebook.learning.shocks import column_sums
-
-#: Variance ratio of a dim that the model has not admitted, while pairs are judged: effects of a third of the residual.
-_MAIN = 0.1
+from edgebook.learning.model import Model, widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +39,7 @@ class PairBlocks:
         """Evidence of each pair in nats, and the variance ratio it prefers; those in ``model`` have -inf."""
         names = {block.name for block in model.blocks}
         missing = tuple(c for c in design.components if c.name not in names)
-        blocks = model.blocks + missing
-        t = np.concatenate((model.t, np.full(len(missing), _MAIN)))
-        given = _Given.of(design, solve(column_sums(design, blocks), blocks, t, model.ratios))
+        given = _Given.of(design, widened(design, model, missing))
         nats, best = np.full(len(self.blocks), -math.inf), np.zeros(len(self.blocks))
         for i, block in enumerate(self.blocks):
             if block.name not in names:

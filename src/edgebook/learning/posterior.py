@@ -2,10 +2,11 @@
 52, 53).
 
 Model: ``y = mu + day shock + week shock + sum_d alpha_d[x_d] + sum_c beta_c [x in c] + eps`` with normal effects: the
-levels of a dim share one variance, a cell (a slice of up to three dims) has its own. Variances are fitted by restricted
-marginal likelihood on winsorised rr. Dims come in two groups, those that differ between tokens at one time and
-market-wide ones; a group acts when its evidence clears its gate, the multiplicity of its members included. Cells are
-found one effect at a time (``cells``), and each effect forgets at its own half-life (``drift``).
+levels of a dim share one variance, so do the cells of a pair of dims, and a single slice of up to three dims has its
+own. Variances are fitted by restricted marginal likelihood on winsorised rr. Dims come in two groups, those that differ
+between tokens at one time and market-wide ones; a group acts when its evidence clears its gate, the multiplicity of its
+members included (``admission``). Slices and pairs are found one effect at a time (``candidates``, ``pairs``), and each
+effect forgets at its own half-life (``drift``).
 
 An effect is told as a contrast: a level against the mean of its dim, so the family's mean is nobody's finding. What the
 cells take from that mean is given back at the root, so that the average multiplier of a family stays at 1.
@@ -25,8 +26,8 @@ from edgebook.learning.admission import GROUPS, admitted, group_blocks, why_sile
 from edgebook.learning.candidates import Candidates, inside, log_bayes_factor
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.design import Design, Floats, Ints, make_design
-from edgebook.learning.effects import Effect, calibration, effects_of, rejected_effects
-from edgebook.learning.model import Model, fit_blocks, residual, solve
+from edgebook.learning.effects import Effect, Halves, calibration, effects_of, rejected_effects
+from edgebook.learning.model import Model, fit_blocks, residual, solve, widened
 from edgebook.learning.pairs import PairBlocks
 from edgebook.learning.shocks import Shocks, column_sums, design_effect, null_shocks
 from edgebook.learning.table import TradeTable
@@ -116,8 +117,9 @@ def fit_design(design: Design, acting: tuple[str, ...] = (), config: LearningCon
             design.n, mean, model.sigma, *model.ratios, taus, lr, (), False, why_silent(reasons),
             rejected=rejected,
         )  # fmt: skip
-    slope = calibration(design, model)
-    effects = _calibrated(effects_of(design, model, known, config), slope, config)
+    halves = Halves.of(design, model)
+    slope = calibration(design, halves)
+    effects = _calibrated(effects_of(design, model, known, halves, config), slope, config)
     return Fit(design.n, mean, model.sigma, *model.ratios, taus, lr, groups, True, "acts", effects, calibration=slope)
 
 
@@ -150,8 +152,8 @@ def _add_effects(
     evidence of the first, nats.
 
     Where no dim acts (``open_gate`` false) the first effect must clear the gate of cells and each further one
-    ``cell_next_nats``; where one does, effects count by the chance that they are real. Slices and pairs with a
-    market-wide dim must clear the gate of such dims together, whatever acts beside them (decisions 52, 53).
+    ``cell_next_nats``; where one does, effects count by the chance that they are real. Slices with a market-wide dim
+    must clear the gate of such dims together, whatever acts beside them (decisions 52, 53).
     """
     pairs = PairBlocks.of(design, config)
     share_of_pairs = config.pair_prior_share if pairs.blocks else 0.0
@@ -162,9 +164,9 @@ def _add_effects(
         )
     )
     gate = config.cell_gate_off_nats if acted else config.cell_gate_on_nats
-    barred = known.market & (known.single | (design.n < config.market_min_trades))
-    barred = np.concatenate((barred, np.zeros(len(pairs.blocks), dtype=bool)))
-    market = np.concatenate((known.market, np.array([block.market for block in pairs.blocks], dtype=bool)))
+    no_pair = np.zeros(len(pairs.blocks), dtype=bool)
+    market = np.concatenate((known.market, no_pair))
+    barred = np.concatenate((known.market & (known.single | (design.n < config.market_min_trades)), no_pair))
     first = -math.inf
     for step in range(config.cell_effects_max):
         nats, t = _evidence(design, model, known, pairs if step < config.pair_looks else None, len(log_prior))
@@ -246,10 +248,7 @@ def _cell_evidence(design: Design, model: Model, known: Candidates) -> tuple[Flo
     names = {block.name for block in model.blocks}
     missing = tuple(c for c in known.components if c.market and c.name not in names)
     if missing:
-        blocks = model.blocks + missing
-        wider = solve(
-            column_sums(design, blocks), blocks, np.concatenate((model.t, np.full(len(missing), 0.1))), model.ratios
-        )
+        wider = widened(design, model, missing)
         strict, _ = log_bayes_factor(known.sums(residual(design, wider)), known.q, wider.sigma * spread)
         nats = np.where(known.market, np.minimum(nats, strict), nats)
     best = np.argsort(-np.where(known.market, known.log_prior + nats, -np.inf), kind="stable")[:_MARKET_CELLS]

@@ -325,18 +325,28 @@ def _text_of(body: bytes) -> str:
     return text
 
 
+def _asked(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of a body; an empty one where it holds something else, which no wish can be read from.
+
+    Raises:
+        InputError: it is no text, or has no line.
+    """
+    text = _text_of(body)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _turn_of(body: bytes) -> Turn:
     """The turn a body asks for.
 
     Raises:
         InputError: it asks for none.
     """
-    try:
-        asked = json.loads(_text_of(body))
-    except (ValueError, RecursionError):
-        asked = None
-    on = asked.get("on") if isinstance(asked, dict) else None
-    channel = asked.get("channel", "") if isinstance(asked, dict) else None
+    asked = _asked(body)
+    on, channel = asked.get("on"), asked.get("channel", "")
     if not isinstance(on, bool) or channel not in ("", *CHANNELS):
         raise InputError(f'POST /kill-switch takes {{"on": true, "channel": ""}}; channels are {", ".join(CHANNELS)}')
     return Turn(channel_scope(channel), on, *_words(asked))
@@ -361,11 +371,8 @@ def _steer_of(body: bytes) -> Steer:
     Raises:
         InputError: it asks for none.
     """
-    try:
-        asked = json.loads(_text_of(body))
-    except (ValueError, RecursionError):
-        asked = None
-    act, target = (asked.get("do"), asked.get("target")) if isinstance(asked, dict) else (None, None)
+    asked = _asked(body)
+    act, target = asked.get("do"), asked.get("target")
     if act not in ACTS or not isinstance(target, str) or not asked.get("who"):
         raise InputError(
             f'POST /config takes {{"do": "mute", "target": "...", "who": "...", "why": "..."}}; do is one of '
@@ -380,12 +387,8 @@ def _move_of(body: bytes) -> Move:
     Raises:
         InputError: it states none.
     """
-    try:
-        asked = json.loads(_text_of(body))
-    except (ValueError, RecursionError):
-        asked = None
-    ident = asked.get("id") if isinstance(asked, dict) else None
-    wish = asked.get("do") if isinstance(asked, dict) else None
+    asked = _asked(body)
+    ident, wish = asked.get("id"), asked.get("do")
     if not isinstance(ident, str) or wish not in WISHES:
         raise InputError(f'POST /position takes {{"id": "...", "do": "pause"}}; do is one of {", ".join(WISHES)}')
     return Move(ident, wish)

@@ -10,48 +10,22 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
+from tests import lessons as samples
+from tests.lessons import NOW
 
 from edgebook import jobs
 from edgebook.adapters.brokers.paper import PaperBroker
 from edgebook.adapters.sql import SqlStore
 from edgebook.desk import Desk
 from edgebook.domain.decay import HOUR
-from edgebook.domain.evidence import Lesson, Watermark
-from edgebook.domain.pattern import DM_ALLOCATION, S1_ENTRY
+from edgebook.domain.evidence import Watermark
 from edgebook.learning.config import LearningConfig
 from edgebook.ports import MarketReader
 from edgebook.runtime import ingress
 from edgebook.trading.rules import TradingRules
 
 URL = "sqlite:///edgebook.db"
-NOW = 400_000 * HOUR
-DM = Lesson(
-    id="dm-lesson",
-    module="dm",
-    lesson_type="dm_alloc",
-    pattern_key=DM_ALLOCATION.key,
-    action_category="allocation",
-    scope_values={"curator": "early"},
-    effect={"capital_levers": {"alloc_mult": 1.2}},
-    stats={"n": 40},
-    lesson_strength=0.1,
-    decay_halflife_hours=1440.0,
-    status="candidate",
-    reason="",
-    created_at=NOW - 5,
-    last_validated=NOW,
-    evidence_at=NOW - 9,
-)
-SIZE = replace(
-    DM,
-    id="pm-lesson",
-    module="pm",
-    lesson_type="pm_strength",
-    pattern_key=S1_ENTRY.key,
-    action_category="entry",
-    scope_values={"macro_phase": "Good"},
-    effect={"capital_levers": {"size_mult": 0.9}},
-)
+DM, SIZE = replace(samples.DM, id="dm-lesson"), replace(samples.SIZE, id="pm-lesson")
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""Edge and lever formulas against hand-computed numbers, and running moments against the batch formulas."""
+"""Edge and lever formulas against hand-computed numbers."""
 
 from __future__ import annotations
 
 import math
-import statistics
 
 import pytest
 
@@ -11,7 +10,6 @@ from edgebook.domain.errors import LearningError
 from edgebook.domain.levers import LEVERS
 from edgebook.learning.config import LearningConfig
 from edgebook.learning.edge import capital_levers, edge_raw, log_target, total_log
-from edgebook.learning.running import Moments
 
 
 @pytest.mark.parametrize(
@@ -78,21 +76,3 @@ def test_kappa_doubles_once_claimed():
     config = LearningConfig()
 
     assert log_target(0.1, "size_mult", config.kappa(True)) == 2 * log_target(0.1, "size_mult", config.kappa(False))
-
-
-def test_moments_equal_the_batch_formulas_at_every_step():
-    """n, mean, variance and win rate are those of the list so far; minus undoes merge."""
-    values, total = [0.3, -1.0, 2.5, 0.0, -0.2], Moments()
-    for i, value in enumerate(values, 1):
-        before, total = total, total.merge(Moments.one(value, roi=value / 10, hold_days=2.0, time_efficiency=0.25))
-        seen = values[:i]
-        assert total.mean == pytest.approx(statistics.fmean(seen))
-        assert total.variance == pytest.approx(statistics.pvariance(seen), abs=1e-12)
-        assert total.win_rate == sum(v > 0 for v in seen) / i
-        assert total.avg_roi == pytest.approx(statistics.fmean(seen) / 10)
-        assert (total.avg_hold_days, total.time_efficiency) == (2.0, 0.25)
-        assert total.minus(
-            Moments.one(value, roi=value / 10, hold_days=2.0, time_efficiency=0.25)
-        ).mean == pytest.approx(before.mean, abs=1e-12)
-    assert Moments().mean == Moments().variance == 0.0
-    assert Moments().time_efficiency is None

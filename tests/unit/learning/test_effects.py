@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgebook.learning.candidates import SLABS, Candidates
 from edgebook.learning.config import DEFAULT, LearningConfig
 from edgebook.learning.drift import follow
-from edgebook.learning.effects import Effect, calibration, claimed, effects_of, rejected_effects
+from edgebook.learning.effects import Effect, Halves, calibration, claimed, effects_of, rejected_effects
 from edgebook.learning.model import fitted, residual, solve
 from edgebook.learning.posterior import _calibrated
 from edgebook.learning.shocks import column_sums
@@ -24,6 +24,14 @@ STANDING = LearningConfig(drift_pseudo_columns=0.0)
 
 def _solved(design, blocks, t, ratios=(0.0, 0.0)):
     return solve(column_sums(design, blocks), blocks, np.asarray(t, dtype=float), ratios)
+
+
+def _effects(design, model, known, config=DEFAULT):
+    return effects_of(design, model, known, Halves.of(design, model), config)
+
+
+def _slope(design, model):
+    return calibration(design, Halves.of(design, model))
 
 
 def _known(design, model, config=DEFAULT):
@@ -52,7 +60,7 @@ def world(make):
 def test_contrasts_of_a_dim_cancel_over_its_trades(world, config):
     """Weighted by their trades the levels of a dim sum to zero; a dim at zero variance says nothing."""
     model, known = _with_cells(world, ())
-    effects = effects_of(world, model, known, config)
+    effects = _effects(world, model, known, config)
 
     for dim in ("d0", "d1"):
         own = [e for items, e in effects.items() if items[0][0] == dim]
@@ -68,7 +76,7 @@ def test_the_root_takes_back_what_cells_take_from_the_mean(world, config):
     """theta of the root is minus the share-weighted sum of the cells; so all effects together leave the family's mean
     where it was, a cell that is also a level of a dim included."""
     model, known = _with_cells(world, CELLS)
-    effects = effects_of(world, model, known, config)
+    effects = _effects(world, model, known, config)
     pure = [CELLS[0], CELLS[1]]
     plain, _ = _with_cells(world, ())
     assert len(plain.blocks) == 3
@@ -85,7 +93,7 @@ def test_spread_and_precision_equal_the_dense_posterior(make, world):
     """theta, se and n_eff of every contrast, by conditioning normal vectors on the full covariance."""
     ratios = (0.2, 0.1)
     model, known = _with_cells(world, CELLS, ratios)
-    effects = effects_of(world, model, known, STANDING)
+    effects = _effects(world, model, known, STANDING)
     z, one = make.one_hot(model.blocks), np.ones(world.n)
     prior = np.diag(np.repeat(model.t, [len(b.levels) for b in model.blocks]))
     v = make.dense(world, *ratios) + z @ prior @ z.T
@@ -134,7 +142,7 @@ def test_effects_are_told_as_of_now(make):
     weight = np.clip((model.alpha / model.sigma) ** 2 / np.diag(model.h)[1:], 0.0, 1.0)
     found = follow(design.days, info, total, prior, model.sigma**2, weight)
 
-    effects = effects_of(design, model, _known(design, model))
+    effects = _effects(design, model, _known(design, model))
 
     now, spread = model.alpha + found.shift, model.h[1:, 1:] * np.outer(found.ratio, found.ratio)
     for start, block in ((0, design.components[0]), (5, design.components[1])):
@@ -156,7 +164,7 @@ def test_totals_counts_and_times_are_those_of_the_slice(make, world):
     """total: the mean expectation of the slice's trades over that of all; n and last_ts by looking."""
     model, known = _with_cells(world, CELLS)
     expected = fitted(world, model)
-    for items, effect in effects_of(world, model, known, STANDING).items():
+    for items, effect in _effects(world, model, known, STANDING).items():
         hit = np.ones(world.n, dtype=bool)
         for item in items:
             block = next(b for b in world.components if b.name == item[0])
@@ -183,7 +191,7 @@ def test_evidence_of_a_cell_is_its_bayes_factor_given_all_else(make):
     grown = 1 + q * SLABS**2
     factor = np.mean(grown**-0.5 * np.exp(0.5 * s * s / (q * model.sigma**2) * (1 - 1 / grown)))
 
-    found = effects_of(design, model, known, STANDING)[items]
+    found = _effects(design, model, known, STANDING)[items]
 
     assert found.n_eff == pytest.approx(q, rel=1e-6)
     assert found.log_e == pytest.approx(math.log(factor) + known.log_prior[cell], abs=1e-6)
@@ -200,7 +208,7 @@ def test_evidence_of_all_slices_together_is_an_e_value(make):
     total = []
     for _ in range(500):
         noise = replace(design, y=rng.normal(0, 1, 60))
-        effects = effects_of(noise, _solved(noise, blocks, [0.1, 0.1, 0.1]), known)
+        effects = _effects(noise, _solved(noise, blocks, [0.1, 0.1, 0.1]), known)
         total.append(sum(math.exp(e.log_e) for e in effects.values()))
 
     assert len(effects) == 22
@@ -220,7 +228,7 @@ def _halves(make, early, late, n=400, seed=1, days=None):
 
 def _confirmed(design, config=DEFAULT):
     model = _solved(design, design.components, [0.1] * len(design.components))
-    return effects_of(design, model, _known(design, model), config)[("d0", "v0"),].confirmed
+    return _effects(design, model, _known(design, model), config)[("d0", "v0"),].confirmed
 
 
 def test_later_trades_must_say_the_same(make):
@@ -262,9 +270,9 @@ def test_a_trade_open_over_the_middle_belongs_to_neither_half(make):
     assert across.sum() > 5
     loud = replace(model, sums=column_sums(wild, wild.components))
 
-    assert calibration(wild, loud) == pytest.approx(calibration(calm, model))
+    assert _slope(wild, loud) == pytest.approx(_slope(calm, model))
     for given_design, solved in ((calm, model), (wild, loud)):
-        assert effects_of(given_design, solved, _known(given_design, solved))[("d0", "v0"),].confirmed
+        assert _effects(given_design, solved, _known(given_design, solved))[("d0", "v0"),].confirmed
 
 
 def test_predictions_are_right_in_size_where_the_model_is(make):
@@ -277,7 +285,7 @@ def test_predictions_are_right_in_size_where_the_model_is(make):
         y = rng.normal(0, 1.0, 600) + rng.normal(0, 0.4, 8)[codes]
         design = make.design(*make.columns({"d0": codes}, y))
         model = _solved(design, design.components, [0.16])
-        slopes.append(calibration(design, model))
+        slopes.append(_slope(design, model))
 
     mean = np.mean([s["slope"] for s in slopes])
     assert abs(mean - 1.0) < 3 * np.std([s["slope"] for s in slopes]) / math.sqrt(60) + 0.02
@@ -289,7 +297,7 @@ def test_too_large_effects_are_found_out(make):
     """An effect that ended at the middle has a slope near 0."""
     design = _halves(make, 1.0, 0.0, n=2400)
     model = _solved(design, design.components, [0.3, 0.01])
-    slope = calibration(design, model)
+    slope = _slope(design, model)
 
     assert abs(slope["slope"]) < 3 * slope["se"]
     assert slope["slope"] + 1.645 * slope["se"] < 0.5
@@ -299,7 +307,7 @@ def test_too_few_later_trades_give_no_slope(make):
     """Fewer than 20: nothing is said."""
     design = _halves(make, 1.0, 1.0, n=38)
 
-    assert calibration(design, _solved(design, design.components, [0.1, 0.1])) == {}
+    assert _slope(design, _solved(design, design.components, [0.1, 0.1])) == {}
 
 
 @given(
@@ -337,7 +345,7 @@ def test_slices_of_the_same_trades_are_one_cluster(make):
     table = make.columns({"a": codes, "b": nearly, "c": rng.integers(0, 3, 300)}, rng.normal(0, 1, 300))
     design = make.design(*table)
     model = _solved(design, design.components, [0.1, 0.1, 0.1])
-    factor = {items: e.factor for items, e in effects_of(design, model, _known(design, model)).items()}
+    factor = {items: e.factor for items, e in _effects(design, model, _known(design, model)).items()}
 
     for value in ("v0", "v1", "v2"):
         assert factor[("a", value),] == factor[("b", value),] >= 0
@@ -366,7 +374,7 @@ def test_claims_are_e_bh_and_confirmed(effects, alpha):
 def test_a_root_is_never_claimed(world):
     """It only gives back."""
     model, known = _with_cells(world, CELLS)
-    effects = effects_of(world, model, known)
+    effects = _effects(world, model, known)
 
     assert (effects[()].log_e, effects[()].confirmed) == (-math.inf, False)
     assert () not in claimed(effects, 0.9)

@@ -6,12 +6,13 @@ import copy
 from dataclasses import replace
 
 import pytest
+from tests.lessons import DM, NOW, SIZE
 
 from edgebook.domain.decay import HOUR
 from edgebook.domain.errors import LearningError
-from edgebook.domain.evidence import ConfigVersion, Lesson
+from edgebook.domain.evidence import ConfigVersion
 from edgebook.domain.levers import LEGACY_NEUTRAL
-from edgebook.domain.pattern import DM_ALLOCATION, S1_ENTRY
+from edgebook.domain.pattern import DM_ALLOCATION
 from edgebook.learning.materialize import materialize
 from edgebook.overrides import (
     ConfigHistory,
@@ -20,32 +21,10 @@ from edgebook.overrides import (
     parse_documents,
 )
 
-NOW = 400_000 * HOUR
-DM_LESSON = Lesson(
-    id="dm-1",
-    module="dm",
-    lesson_type="dm_alloc",
-    pattern_key=DM_ALLOCATION.key,
-    action_category="allocation",
-    scope_values={"curator": "early"},
-    effect={"capital_levers": {"alloc_mult": 1.2}},
-    stats={"n": 40, "effect": 0.1, "effect_total": 0.12, "variance": 1.1},
-    lesson_strength=0.1,
-    decay_halflife_hours=1440.0,
-    status="candidate",
-    reason="",
-    created_at=NOW - 5,
-    last_validated=NOW,
-    evidence_at=NOW - 9,
-)
+DM_LESSON = replace(DM, stats={"n": 40, "effect": 0.1, "effect_total": 0.12, "variance": 1.1})
 SIZE_LESSON = replace(
-    DM_LESSON,
-    id="pm-1",
-    module="pm",
-    lesson_type="pm_strength",
-    pattern_key=S1_ENTRY.key,
-    action_category="entry",
-    scope_values={"macro_phase": "Good"},
+    SIZE,
+    stats=DM_LESSON.stats,
     effect={"capital_levers": {"size_mult": 0.9, "entry_aggression_mult": 0.96, "exit_aggression_mult": 1.0}},
     status="active",
 )

@@ -7,45 +7,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.lessons import DM, NOW, SIZE
 
 from edgebook.domain.decay import HOUR
 from edgebook.domain.errors import InputError
-from edgebook.domain.evidence import Lesson
 from edgebook.domain.levers import LEVERS
-from edgebook.domain.pattern import DM_ALLOCATION, S1_ENTRY
 from edgebook.learning.acts import find_lesson, steer
 from edgebook.learning.materialize import materialize
 from edgebook.learning.steering import Steering, read_steering, write_steering
 from edgebook.overrides import parse_documents
-
-NOW = 400_000 * HOUR
-DM = Lesson(
-    id="dm-1",
-    module="dm",
-    lesson_type="dm_alloc",
-    pattern_key=DM_ALLOCATION.key,
-    action_category="allocation",
-    scope_values={"curator": "early"},
-    effect={"capital_levers": {"alloc_mult": 1.2}},
-    stats={"n": 40},
-    lesson_strength=0.1,
-    decay_halflife_hours=1440.0,
-    status="candidate",
-    reason="",
-    created_at=NOW - 5,
-    last_validated=NOW,
-    evidence_at=NOW - 9,
-)
-SIZE = replace(
-    DM,
-    id="pm-1",
-    module="pm",
-    lesson_type="pm_strength",
-    pattern_key=S1_ENTRY.key,
-    action_category="entry",
-    scope_values={"macro_phase": "Good"},
-    effect={"capital_levers": {"size_mult": 0.9}},
-)
 
 
 class Book:
