@@ -86,13 +86,18 @@ TABLE: dict[str, Row] = {
     "api": Row(("domain", "learning", "overrides", "adapters"), ("numpy",)),
     "planted": Row(("api", "domain", "learning", "overrides", "adapters"), ("numpy",)),
     "__init__": Row(("api", "domain", "learning", "overrides", "adapters")),
+    # The flow campaign looks from outside: the ingress, the address of a database, and SQL.
+    "flow": Row(
+        ("domain.decay", "domain.errors", "domain.levers", "domain.timeframe", "runtime.ingress", "adapters.database"),
+        ("sqlalchemy",),
+    ),
     "web": Row(("runtime", "ports", "domain"), ("fastapi", "nicegui", "starlette", "uvicorn")),
-    "cli": Row(("runtime", "ports", "domain", "api", "__init__"), ("typer", "rich")),
+    "cli": Row(("runtime", "flow", "ports", "domain", "api", "__init__"), ("typer", "rich")),
     "__main__": Row(("cli",)),
     "run_social_trading": Row(("runtime", "ports", "domain", "cli")),
 }
 # Time, ids and randomness are arguments everywhere else.
-RIM = {"adapters", "runtime", "web", "cli", "__main__", "run_social_trading"}
+RIM = {"adapters", "runtime", "flow", "web", "cli", "__main__", "run_social_trading"}
 FORBIDDEN_IN_CORE = (
     "time", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
     "random", "secrets", "numpy.random", "uuid.uuid1", "uuid.uuid4", "os.urandom",

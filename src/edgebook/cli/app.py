@@ -14,6 +14,7 @@ from edgebook.cli.config import Who, Why, config, operator
 from edgebook.cli.download import download
 from edgebook.cli.episodes import episodes
 from edgebook.cli.export import export
+from edgebook.cli.flow import flow
 from edgebook.cli.learn import advise, importing, learn
 from edgebook.cli.times import moment
 from edgebook.domain.errors import InputError
@@ -48,7 +49,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def run(
-    feed: Annotated[str | None, typer.Option(help="sim, parquet:DIR or ccxt:EXCHANGE.")] = None,
+    feed: Annotated[str | None, typer.Option(help="sim, parquet:DIR, script:FILE or ccxt:EXCHANGE.")] = None,
     symbols: Annotated[str | None, typer.Option(help="What a ccxt feed follows, e.g. BTCUSDT,SOLUSDT.")] = None,
     broker: Annotated[str | None, typer.Option(help="paper, dry or live: where orders of a ccxt feed go.")] = None,
     signals: Annotated[Path | None, typer.Option(help="Social signals (JSONL) for a parquet feed.")] = None,
@@ -64,6 +65,7 @@ def run(
     db: Db = None,
     settings: Config = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live screen.")] = False,
+    held: Annotated[bool, typer.Option("--held", help="Hold the clock until the ingress lets time pass.")] = False,
 ) -> None:
     """Turn the system on: trade, close, learn, and show it, until stopped."""
     from edgebook.cli.watch import watch_run
@@ -71,7 +73,8 @@ def run(
 
     given = {"feed": feed, "speed": speed, "timeframes": timeframes, "seed": seed, "port": port, "db": db}
     chosen = load_settings(settings, **given, curators=curators, symbols=symbols, broker=broker)
-    watch_run(chosen, signals=signals, regime_bars=regime_bars, until=until, plain=plain or not sys.stdout.isatty())
+    plain = plain or not sys.stdout.isatty()
+    watch_run(chosen, signals=signals, regime_bars=regime_bars, until=until, plain=plain, held=held)
 
 
 @app.command()
@@ -360,6 +363,7 @@ def status(db: Db = None, as_json: AsJson = False) -> None:
 app.command()(download)
 app.command()(episodes)
 app.command()(export)
+app.command()(flow)
 app.add_typer(config, name="config")
 app.command()(learn)
 app.command()(advise)

@@ -22,7 +22,7 @@ from edgebook.domain.masking import masked
 from edgebook.domain.strands import DecisionLowcap, Nudge, PmAction, Strand
 from edgebook.runtime import bootstrap, views
 from edgebook.runtime.ingress import listening
-from edgebook.runtime.scheduler import run_live, run_paced
+from edgebook.runtime.scheduler import run_held, run_live, run_paced
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
 
@@ -31,11 +31,19 @@ SHOWN = 6
 
 
 def watch_run(
-    settings: Settings, *, signals: Path | None, regime_bars: Path | None, until: str | None, plain: bool
+    settings: Settings,
+    *,
+    signals: Path | None,
+    regime_bars: Path | None,
+    until: str | None,
+    plain: bool,
+    held: bool = False,
 ) -> None:
     """Turn the system on and show it until the end of the feed, ``until``, or Ctrl-C."""
     out = console()
     feed = bootstrap.open_feed(settings, signals, regime_bars)
+    if held and feed.venue is not None:
+        raise InputError(f"feed {settings.feed} runs as fast as time does; --held is for the others")
     begin = feed.start if feed.start is not None else feed.source.span[0]
     end = _until(until, begin)
     with bootstrap.system(bootstrap.open_store(settings.db), settings, feed) as system:
@@ -53,6 +61,8 @@ def watch_run(
             with screen:
                 if feed.venue is not None:
                     run_live(system, feed.venue, end, inbox, screen.beat)
+                elif held:
+                    run_held(system, end, inbox, screen.beat)
                 else:
                     run_paced(system, settings.speed, end, inbox, screen.beat)
         _farewell(out, system)

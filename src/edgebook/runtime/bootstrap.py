@@ -11,6 +11,7 @@ from pathlib import Path
 from edgebook.adapters.brokers.paper import PaperBroker, PaperCosts
 from edgebook.adapters.feeds.curators import read_curators
 from edgebook.adapters.feeds.parquet import ParquetSource
+from edgebook.adapters.feeds.script import ScriptSource
 from edgebook.adapters.feeds.signals import TableResolver, read_signals, read_tokens
 from edgebook.adapters.feeds.sim import SimSource
 from edgebook.adapters.sql import SqlStore
@@ -28,6 +29,7 @@ from edgebook.runtime.live import VenueEnd, open_venue
 from edgebook.runtime.live_tape import LiveTape
 from edgebook.runtime.logs import plain_log
 from edgebook.runtime.market import Tape
+from edgebook.runtime.scripted import NOT_SCRIPTED, Script
 from edgebook.runtime.settings import Settings
 from edgebook.runtime.system import System
 from edgebook.trading.rules import (
@@ -46,7 +48,7 @@ _SETTINGS = "settings_hash"
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Where bars and signals come from."""
+    """Where bars and signals come from, and what is said in the engine's place (nothing as a rule)."""
 
     source: BarSource
     drivers: BarSource | None = None
@@ -54,10 +56,12 @@ class Feed:
     start: int | None = None
     chunk_days: int | None = None
     venue: VenueEnd | None = None
+    script: Script = NOT_SCRIPTED
 
 
 def open_feed(settings: Settings, signals: Path | None = None, regime_bars: Path | None = None) -> Feed:
-    """The feed a setting names: ``sim``, ``parquet:DIR`` with signals and drivers from files, or ``ccxt:EXCHANGE``.
+    """The feed a setting names: ``sim``, ``parquet:DIR`` with signals and drivers from files, ``script:FILE`` or
+    ``ccxt:EXCHANGE``.
 
     Raises:
         InputError: an unknown feed, or files that cannot be read; names the file, row and field.
@@ -68,13 +72,29 @@ def open_feed(settings: Settings, signals: Path | None = None, regime_bars: Path
         return Feed(sim, start=sim.start, chunk_days=1)
     if kind == "parquet" and place:
         return parquet_feed(Path(place), signals, regime_bars)
+    if kind == "script" and place:
+        if signals is not None or regime_bars is not None:
+            raise InputError(f"feed {settings.feed} takes no recorded signals or regime bars: they are in the script")
+        return script_feed(Path(place))
     if kind == "ccxt" and place:
         if signals is not None or regime_bars is not None:
             raise InputError(
                 f"feed {settings.feed} takes no recorded signals or regime bars: post signals with edgebook inject"
             )
         return exchange_feed(settings, *open_venue(settings, clock_of(open_store(settings.db))))
-    raise InputError(f"feed {settings.feed!r} is not one of: sim, parquet:DIR, ccxt:EXCHANGE", stage="settings")
+    raise InputError(
+        f"feed {settings.feed!r} is not one of: sim, parquet:DIR, script:FILE, ccxt:EXCHANGE", stage="settings"
+    )
+
+
+def script_feed(file: Path) -> Feed:
+    """A written market (`adapters.feeds.script`).
+
+    Raises:
+        InputError: a line is broken; names file, line and field.
+    """
+    source = ScriptSource(file)
+    return Feed(source, start=source.start, script=Script(source.readings))
 
 
 def exchange_feed(settings: Settings, venue: VenueEnd, start: int) -> Feed:
@@ -272,6 +292,7 @@ def _tape(settings: Settings, feed: Feed, start: int | None) -> Tape:
         config=config,
         normalise_h=settings.normalise_h,
         appetite_model=settings.appetite_model,
+        script=feed.script,
     )
 
 

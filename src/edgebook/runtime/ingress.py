@@ -27,10 +27,15 @@ cannot be turned so now.
 ``POST /config`` with ``{"do": "mute", "target": "...", "who": "...", "why": "..."}`` (`domain.steering`; ``why`` may be
 left out) is answered with 200 and ``{"changed": true, "target": "...", "config_version": 8}``: the whole id of the
 lesson, and the version in force now; or 400 and the reason.
+
+``POST /clock`` with ``{"until": 1704067200000000}`` (microseconds UTC) lets time pass where the clock is held
+(``run --held``), and is answered with 200 and ``{"clock": 1704067200000000, "ended": false}``: how far it got within a
+few seconds, and whether the feed is at its end; 400 where the clock runs by itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import http.client
 import json
@@ -110,7 +115,18 @@ class Steer:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-Asked = Delivery | Turn | Move | Steer
+@dataclass(slots=True)
+class Pass:
+    """Posted: let time pass, up to a moment (microseconds UTC); how far it got."""
+
+    until: int
+    clock: int = 0
+    ended: bool = False
+    refused: str = ""
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+Asked = Delivery | Turn | Move | Steer | Pass
 Inbox = queue.SimpleQueue[Asked]
 
 
@@ -132,14 +148,19 @@ class Refusal(TypedDict):
 
 
 def address_file(db_url: str) -> Path:
-    """Where the address of a running system on ``db_url`` is written: beside an SQLite file, else in the working
-    directory.
+    """Where the address of a running system on ``db_url`` is written: beside an SQLite file, else in the user's own
+    ``~/.edgebook``, under a name that follows from the address of the database without its password.
 
     >>> str(address_file("sqlite:////tmp/a.db"))
     '/tmp/a.db.ingress'
+    >>> address_file("postgresql://me:secret@host/book") == address_file("postgres://me:other@host/book")
+    True
     """
     prefix = "sqlite:///"
-    return Path(db_url.removeprefix(prefix) + ".ingress") if db_url.startswith(prefix) else Path("edgebook.ingress")
+    if db_url.startswith(prefix):
+        return Path(db_url.removeprefix(prefix) + ".ingress")
+    name = hashlib.sha256(masked(db_url).partition("://")[2].encode()).hexdigest()[:16]
+    return Path.home() / ".edgebook" / f"{name}.ingress"
 
 
 @contextmanager
@@ -161,18 +182,32 @@ def listening(db_url: str, port: int) -> Iterator[tuple[Inbox, int]]:
     thread = threading.Thread(target=server.serve_forever, name="ingress", daemon=True)
     thread.start()
     bound = int(server.server_address[1])
-    path = address_file(db_url)
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=0o600)
-    fresh.write_text(json.dumps({"port": bound, "token": token, "pid": os.getpid()}))
-    fresh.replace(path)
+    path = _write_address(db_url, bound, token)
     try:
         yield inbox, bound
     finally:
         server.shutdown()
         server.server_close()
         path.unlink(missing_ok=True)
+
+
+def _write_address(db_url: str, port: int, token: str) -> Path:
+    """Write where the system listens, for the owner's eyes only.
+
+    Raises:
+        InputError: there is no place for it.
+    """
+    path = address_file(db_url)
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        fresh.unlink(missing_ok=True)
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps({"port": port, "token": token, "pid": os.getpid()}))
+        fresh.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write the address of the ingress to {path}: {error.strerror}") from error
+    return path
 
 
 def numbered(lines: Iterable[str]) -> list[tuple[int, str]]:
@@ -235,6 +270,19 @@ def post_steer(db_url: str, act: str, target: str, who: str, why: str) -> dict[s
     body = {"do": act, "target": target, "who": who, "why": why}
     found: dict[str, Any] = _send(_running(db_url), "/config", json.dumps(body).encode())
     return found
+
+
+def post_clock(db_url: str, until: int) -> int:
+    """Let time pass in a running system whose clock is held, up to ``until`` or the end of its feed; its clock then.
+
+    Raises:
+        InputError: no system is running on this database, or its clock is not held.
+    """
+    path, body = _running(db_url), json.dumps({"until": until}).encode()
+    while True:
+        found = _send(path, "/clock", body)
+        if found["clock"] >= until or found["ended"]:
+            return int(found["clock"])
 
 
 def is_running(db_url: str) -> bool:
@@ -394,6 +442,18 @@ def _move_of(body: bytes) -> Move:
     return Move(ident, wish)
 
 
+def _pass_of(body: bytes) -> Pass:
+    """The moment up to which a body lets time pass.
+
+    Raises:
+        InputError: it names none.
+    """
+    until = _asked(body).get("until")
+    if isinstance(until, bool) or not isinstance(until, int):
+        raise InputError('POST /clock takes {"until": 1704067200000000}, microseconds UTC')
+    return Pass(until)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """What is posted, checked and queued; a subclass knows the queue and the token."""
 
@@ -411,6 +471,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/kill-switch": self._kill_switch,
             "/position": self._position,
             "/config": self._config,
+            "/clock": self._clock,
         }
         take = takes.get(self.path)
         if take is None or not 0 < size <= MAX_BODY_BYTES:
@@ -452,6 +513,15 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             found = {"changed": asked.changed, "target": asked.target, "config_version": asked.version}
             self._answer(200, found)
+
+    def _clock(self, body: bytes) -> None:
+        asked = _pass_of(body)
+        if not self._done(asked):
+            return
+        if asked.refused:
+            self._refuse(400, asked.refused, 0)
+        else:
+            self._answer(200, {"clock": asked.clock, "ended": asked.ended})
 
     def _done(self, asked: Asked) -> bool:
         """Queue it and wait until the driver has got to it; when it does not, the sender is told so."""

@@ -32,6 +32,7 @@ from edgebook.market.composite import (
 )
 from edgebook.market.regime import DriverTrack, RegimeTimeline
 from edgebook.ports import BarSource, Quote, TokenInfo
+from edgebook.runtime.scripted import NOT_SCRIPTED, Script
 
 BACKFILL_BARS = 1_000
 Ints = NDArray[np.int64]
@@ -40,8 +41,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(slots=True)
 class _Line:
-    """Bars of one (symbol, timeframe) so far, and the engine over the newest chunks of them."""
+    """Bars of one (symbol, timeframe) so far, and the engine (or a script in its place) over the newest chunks."""
 
+    script: Script = NOT_SCRIPTED
     bars: list[BarSeries] = field(default_factory=list)
     memory: EngineMemory | None = None
     chunks: list[EngineColumns] = field(default_factory=list)
@@ -53,7 +55,8 @@ class _Line:
         """Take the next bars; returns (close time, events) of those that anything can follow from."""
         if not len(bars):
             return []
-        columns, self.memory = advance(self.memory, bars, config=config)
+        measured, self.memory = advance(self.memory, bars, config=config)
+        columns = self.script.over(measured)
         total = self.before + sum(len(chunk) for chunk in self.chunks)
         gaps = np.asarray(columns["gap_bars"])
         for i in np.flatnonzero(gaps > MAX_GAP_BARS).tolist():
@@ -111,6 +114,7 @@ class Tape:
         config: switches of the engine for the traded tokens; regime drivers have their own.
         normalise_h: scale the horizon weights of appetite to the same sum on every timeframe (trading.md 3.2).
         appetite_model: ``driver``, ``flags`` or ``phases`` (`market.appetite_models`).
+        script: what is said in the engine's place; nothing as a rule.
     """
 
     live = False
@@ -126,6 +130,7 @@ class Tape:
         config: EngineConfig | None = None,
         normalise_h: bool = False,
         appetite_model: str = "driver",
+        script: Script = NOT_SCRIPTED,
     ) -> None:
         self._config = config or EngineConfig()
         self.source, self.base = source, source.base_timeframe
@@ -146,7 +151,7 @@ class Tape:
         self._chunk = DAY * chunk_days if chunk_days else None
         self._loaded = first
         self._prices = {symbol: _Prices() for symbol in self.symbols}
-        self._lines = {(symbol, tf): _Line() for symbol in self.symbols for tf in self.timeframes}
+        self._lines = {(symbol, tf): _Line(script) for symbol in self.symbols for tf in self.timeframes}
         self._due: dict[str, dict[int, list[tuple[str, int]]]] = {tf: {} for tf in self.timeframes}
         self._drivers = Drivers(
             source,
@@ -156,6 +161,7 @@ class Tape:
             self.timeframes,
             normalise_h=normalise_h,
             appetite_model=appetite_model,
+            script=script,
         )
 
     @property
@@ -286,7 +292,9 @@ class Drivers:
         *,
         normalise_h: bool = False,
         appetite_model: str = "driver",
+        script: Script = NOT_SCRIPTED,
     ) -> None:
+        self._script = script
         self._sources: dict[str, BarSource] = dict.fromkeys(extra.symbols, extra) if extra else {}
         self._sources |= dict.fromkeys(source.symbols, source)
         percentages = [symbol for symbol in symbols if dominance_of(symbol)]
@@ -339,7 +347,8 @@ class Drivers:
         least = MIN_BUCKET_POPULATION if driver.startswith("bucket:") else 1
         memory = self._indices.get(key, CompositeMemory())
         index, self._indices[key] = extend_composite(memory, series, name=driver, min_members=least)
-        columns, self._memories[key] = advance(self._memories.get(key), index, config=EngineConfig(bootstrap_s3=True))
+        measured, self._memories[key] = advance(self._memories.get(key), index, config=EngineConfig(bootstrap_s3=True))
+        columns = self._script.over(measured)
         buy_signal, buy_flag = flags_over(columns, BASE_GATES)
         track = DriverTrack(
             columns.ts,

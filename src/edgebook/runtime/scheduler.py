@@ -1,8 +1,8 @@
-"""The two drivers of the JOBS table: a simulated clock, and one paced by the wall clock.
+"""The drivers of the JOBS table: a simulated clock, one paced by the wall clock, one that moves when it is told to.
 
 Order at equal times (decisions 34): bars that close (timeframes, then symbols, ascending), signals, jobs by offset,
 and last the
-fills of orders planned at that moment. Both drivers call `System.step`; they differ only in who says what time it is.
+fills of orders planned at that moment. All drivers call `System.step`; they differ only in who says what time it is.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from contextlib import contextmanager
 
 from edgebook.domain.errors import InputError
 from edgebook.jobs import MICROS
-from edgebook.runtime.ingress import Inbox, Move, Steer, Turn
+from edgebook.runtime.ingress import Inbox, Move, Pass, Steer, Turn
 from edgebook.runtime.live import VenueEnd
 from edgebook.runtime.system import System
 from edgebook.runtime.timetable import Timetable, start_pm_jobs
 from edgebook.runtime.views import protections_view
 
 PACE_SECONDS = 0.1
+#: How often a held clock looks for what was posted, and how long it walks before it answers.
+HELD_SECONDS, PASS_SECONDS = 0.005, 5.0
 #: How often a venue is asked about open orders between bars.
 SETTLE_SECONDS = 3.0
 Watch = Callable[[System, int], bool]
@@ -87,6 +89,30 @@ def run_paced(
         if system.exhausted:
             break
         time.sleep(max(0.0, min(PACE_SECONDS, beat - time.monotonic())))
+
+
+def run_held(system: System, until: int | None, inbox: Inbox, watch: Watch | None = None) -> None:
+    """Hold the clock, and walk up to a moment as fast as the machine can when the ingress is told to let time pass.
+
+    What is posted in between happens at the clock's time, so a run that is told the same things writes the same log.
+    """
+    timetable = start_pm_jobs(system.clock)
+    while (until is None or system.clock < until) and not system.exhausted:
+        _deliver(system, inbox, lambda to: _pass_time(system, timetable, to if until is None else min(to, until)))
+        if watch is not None and not watch(system, system.clock):
+            break
+        time.sleep(HELD_SECONDS if inbox.empty() else 0.0)
+
+
+def _pass_time(system: System, timetable: Timetable, until: int) -> None:
+    """Walk towards ``until`` for a while; the clock says how far that went."""
+    beat = time.monotonic() + PASS_SECONDS
+    for moment in system.moments(until):
+        for slot, job in timetable.until(moment - 1):
+            system.run_job(job, slot)
+        system.step(moment, timetable)
+        if time.monotonic() > beat:
+            return
 
 
 def run_live(
@@ -157,7 +183,8 @@ def _old(system: System, moment: int, now: int) -> bool:
     return moment + system.desk.rules.pm.order_ttl_seconds * MICROS <= now
 
 
-def _deliver(system: System, inbox: Inbox) -> None:
+def _deliver(system: System, inbox: Inbox, let_pass: Callable[[int], None] | None = None) -> None:
+    """Do what was posted; ``let_pass`` lets time pass where the clock is held."""
     while True:
         try:
             posted = inbox.get_nowait()
@@ -170,6 +197,12 @@ def _deliver(system: System, inbox: Inbox) -> None:
             _move(system, posted)
         elif isinstance(posted, Steer):
             _steer(system, posted)
+        elif isinstance(posted, Pass):
+            if let_pass is None:
+                posted.refused = "its clock runs by itself; start it with --held to move it"
+            else:
+                let_pass(posted.until)
+            posted.clock, posted.ended = system.clock, system.exhausted
         else:
             posted.receipts = system.take(posted.lines)
         system.commit()
