@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgebook.cli.show import console, table
+from edgebook.domain.errors import InputError
+
+if TYPE_CHECKING:
+    from edgebook.flow.observe import Fate, Health
 
 
 def flow(
@@ -23,19 +28,36 @@ def flow(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for transcripts, checklists and what moved.")] = None,
+    watched: Annotated[
+        bool,
+        typer.Option("--observe", help="Read-only: where the last packets of your own system (--db) are, or died."),
+    ] = False,
+    last: Annotated[int, typer.Option(min=1, help="How many packets to observe.")] = 10,
     listed: Annotated[bool, typer.Option("--list", help="Say which scenarios there are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Start the system, inject packets, only query: each arrives, or died at a stage. Exit code 1 if any died."""
-    from edgebook.flow.campaign import Outcome, chosen_scenarios, run_campaign
+    if watched:
+        _observe(db, last, as_json=as_json)
+    elif listed:
+        _list(scenarios or (), as_json=as_json)
+    else:
+        _campaign(scenarios or (), db or ("sqlite",), out, as_json=as_json)
+
+
+def _list(names: Sequence[str], *, as_json: bool) -> None:
+    from edgebook.flow.campaign import chosen_scenarios
+
+    rows = [(one.name, one.title) for one in chosen_scenarios(names)]
+    told = [{"scenario": name, "title": title} for name, title in rows]
+    typer.echo(json.dumps(told)) if as_json else console().print(table("scenarios", ("name", "what"), rows))
+
+
+def _campaign(names: Sequence[str], places: Sequence[str], out: Path | None, *, as_json: bool) -> None:
+    """Run scenarios on each database; exit code 1 if any packet died."""
+    from edgebook.flow.campaign import Outcome, run_campaign
     from edgebook.flow.transcript import write
 
-    chosen = chosen_scenarios(scenarios or ())
-    if listed:
-        rows = [(one.name, one.title) for one in chosen]
-        names = [{"scenario": name, "title": title} for name, title in rows]
-        typer.echo(json.dumps(names)) if as_json else console().print(table("scenarios", ("name", "what"), rows))
-        return
     lines = console()
 
     def tell(one: Outcome) -> None:
@@ -44,15 +66,51 @@ def flow(
             text = f"{one.scenario:4} {one.db:10} {len(one.findings):3} stages {one.wall_s:6.1f} s  {end}"
             lines.print(text, soft_wrap=True, markup=False, highlight=False)
 
-    outcomes = [one for place in db or ("sqlite",) for one in run_campaign([s.name for s in chosen], place, told=tell)]
+    outcomes = [one for place in places for one in run_campaign(names, place, told=tell)]
     files = write(outcomes, out) if out is not None else []
+    died = sum(one.verdict == "died" for one in outcomes)
     if as_json:
         typer.echo(json.dumps([one.row() for one in outcomes]))
     else:
-        died = sum(one.verdict == "died" for one in outcomes)
-        text = f"{len(outcomes) - died} of {len(outcomes)} arrived" + (
-            f"; {len(files)} files in {out}" if files else ""
-        )
+        written = f"; {len(files)} files in {out}" if files else ""
+        text = f"{len(outcomes) - died} of {len(outcomes)} arrived{written}"
         lines.print(text, markup=False, highlight=False)
-    if any(one.verdict == "died" for one in outcomes):
+    if died:
         raise typer.Exit(1)
+
+
+def _observe(db: list[str] | None, last: int, *, as_json: bool) -> None:
+    """The packets of a running (or stopped) system; exit code 1 if any died."""
+    from edgebook.flow.observe import observe
+    from edgebook.runtime.settings import load_settings
+
+    if db is not None and len(db) > 1:
+        raise InputError(f"--observe looks at one database, was given {len(db)}")
+    health, fates = observe(load_settings(None, db=db[0] if db else None).db, last)
+    if as_json:
+        told = {"clock": health.clock, "failed_jobs": [list(row) for row in health.failed_jobs]}
+        dead = {str(stage): int(count) for stage, count in health.dead_letters}
+        typer.echo(json.dumps(told | {"dead_letters": dead, "packets": [fate.row() for fate in fates]}))
+    else:
+        _show_fates(health, fates)
+    if any(fate.verdict == "died" for fate in fates):
+        raise typer.Exit(1)
+
+
+def _show_fates(health: Health, fates: list[Fate]) -> None:
+    from edgebook.flow.story import iso
+
+    out = console()
+    rows = [
+        (iso(f.ts), f.packet[:8], f.curator, f.symbol, f.reached, f.verdict + (f" at {f.at}" if f.at else ""), f.why)
+        for f in fates
+    ]
+    out.print(table("packets", ("time", "packet", "curator", "symbol", "reached", "verdict", "why"), rows))
+    for fate in fates:
+        if fate.verdict == "died":
+            text = f"packet {fate.packet} died at {fate.at}: {fate.why}: {fate.query}"
+            out.print(text, soft_wrap=True, markup=False, highlight=False)
+    letters = ", ".join(f"{count} at {stage}" for stage, count in health.dead_letters) or "none"
+    jobs = ", ".join(f"{name} ({error})" for name, error in health.failed_jobs) or "none"
+    text = f"clock {iso(health.clock)}; jobs that failed at their last slot: {jobs}; dead letters: {letters}"
+    out.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -270,4 +270,7 @@ def required(names: Mapping[str, Scenario], wanted: Sequence[str]) -> list[Scena
         KeyError: there is no such scenario.
     """
     by_name = {name.lower(): one for name, one in names.items()}
+    for name in wanted:
+        if name.lower() not in by_name:
+            raise KeyError(name)
     return [by_name[name.lower()] for name in wanted] or list(names.values())
