@@ -156,7 +156,7 @@ class _Follower:
     def _transition(self) -> int:
         found = self._ask(
             "SELECT DISTINCT timeframe, $text(content, to_state) FROM ad_strands"
-            " WHERE kind = 'uptrend_stage_transition' AND correlation_id = :packet"
+            " WHERE kind IN ('uptrend_stage_transition', 'pm_action') AND correlation_id = :packet"
         )
         if not found:
             raise _StoppedError("waiting", "S0->S1", self._positions_said() + "; the trend has not moved since")
