@@ -84,6 +84,7 @@ def test_the_iceberg_is_the_brute_force_at_full_depth(trades, support):
     wider = [(mask, items, members[mask, items]) for mask, items in expected]
 
     assert not disagreements(iceberg(rows, support, HALVES, AT, closed=False), expected)
+    assert not disagreements(iceberg(rows, support, HALVES, AT, clusters=False, closed=False), expected)
     assert not disagreements(expanded(closed), expected)
     assert {(mask, tuple(scope.items())) for mask, scope, _ in closed.rows()} == {
         (mask, items)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgebook.domain.decay import DAY
 from edgebook.domain.errors import LearningError
 from edgebook.domain.scope import ScopeValue
+from edgebook.kernels import kernel
 from edgebook.learning.coded import Codes, Floats, Ints, Levels, level_order
 from edgebook.learning.config import DEFAULT
 from edgebook.learning.edge import baseline
@@ -218,12 +219,21 @@ def masks(codes: Codes) -> Ints:
 def canonical_order(codes: Codes) -> NDArray[np.int64]:
     """Positions that sort cells by mask, then by level dim by dim."""
     widths = (codes.max(0) + 2).tolist() if len(codes) else []
-    if math.prod(widths) * 2 ** codes.shape[1] < 2**62:
-        key = masks(codes)
-        for j, width in enumerate(widths):
-            key = key * width + codes[:, j] + 1
-        return np.argsort(key)
+    size = math.prod(widths)
+    if size * 2 ** codes.shape[1] < 2**62:
+        strides = np.array([math.prod(widths[j + 1 :]) for j in range(len(widths))], dtype=np.int64)
+        return np.argsort(_numbers(codes, size, strides))
     return np.lexsort((*codes.T[::-1], masks(codes)))
+
+
+@kernel
+def _numbers(codes: Codes, size: int, strides: Ints) -> Ints:
+    """(m) ``mask * size + sum of (code + 1) * stride``: the places of cells in canonical order, with gaps."""
+    numbers = np.zeros(len(codes), dtype=np.int64)
+    for i in range(len(codes)):
+        for j in range(len(strides)):
+            numbers[i] += (codes[i, j] + 1) * strides[j] + (codes[i, j] >= 0) * (size << j)
+    return numbers
 
 
 def recoded(codes: Codes, old: Levels, new: Levels) -> Codes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations
+from itertools import accumulate, combinations, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 HALF_LIVES_DAYS = (10.0, 40.0, math.inf)
 
-# Cells of a block: few enough to stay in cache, and below rows / 8, or rolling up costs more than reading rows.
+# Cells of a block: few enough to stay in cache, and no more than rows, or rolling up costs more than reading rows.
 _BLOCK_VALUES = 1 << 17
 _SMALLEST_BLOCK = 512
 # Cells a single subset may have as a dense table: twice the rows, within these bounds.
@@ -75,21 +75,31 @@ class _Grid(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """A table, the mask of the one it is rolled up from, that one's widths, and how far each of its dims moves here.
+    """A table, and the mask of the one it is rolled up from, where each level of the dim to lose is ``inner`` cells.
 
     Not ``asked``: a stop on the way from the block to subsets that are.
     """
 
     grid: _Grid
     parent: int
-    radix: Ints
-    moves: Ints
+    inner: int
     asked: bool
+
+
+class _Way(NamedTuple):
+    """The steps of a block as the kernel wants them; their tables lie one after the other."""
+
+    masks: Ints
+    parents: Ints  # steps they are rolled up from; the first step, the block, from itself
+    inner: Ints
+    asked: NDArray[np.bool_]
+    bounds: Ints  # table k has cells bounds[k]..bounds[k + 1] - 1
 
 
 class _Block(NamedTuple):
     grid: _Grid
-    steps: tuple[_Step, ...]  # each after the table it comes from
+    steps: tuple[_Step, ...]  # the block itself, then each after the table it comes from
+    way: _Way
 
 
 def lattice(
@@ -137,7 +147,7 @@ def lattice_at(
     d, n = len(coded.dims), len(coded)
     columns = BASIC + table.more.shape[1] + 4 * table.weights.shape[1]
     width = columns + 4 * (table.paired is not None)
-    budget = max(_SMALLEST_BLOCK, 1 << (min(n // 8, _BLOCK_VALUES // width) | 1).bit_length() - 1)
+    budget = max(_SMALLEST_BLOCK, 1 << (min(n, _BLOCK_VALUES // width) | 1).bit_length() - 1)
     dense = min(max(_DENSE_LEAST, 2 * n), _DENSE_MOST)
     blocks, sparse = _plan(table.widths, min(depth, d), budget, 1 << dense.bit_length() - 1)
     found: list[tuple[int, Codes, Floats]] = []
@@ -217,7 +227,8 @@ def finished(raw: Floats, further: int, half_lives_days: Sequence[float], cluste
             done += 4
         else:
             take.extend((N, N, SUM_Y, SUM_Y2))
-    sums = raw[:, take + ([N, SUM_Y2, SUM_Y, N] if clusters else [])]
+    take.extend((N, SUM_Y2, SUM_Y, N) if clusters else ())
+    sums = raw if take == [*range(raw.shape[1])] else raw[:, take]
     if clusters and paired:
         sums[:, -4:] += raw[:, done:]
     return sums
@@ -241,7 +252,8 @@ def _plan(
         widest = [mask for mask in widest if mask & ~block]
         inside = [mask for mask in open_ if not mask & ~block]
         open_ = [mask for mask in open_ if mask & ~block]
-        blocks.append(_Block(_grid(block, widths), tuple(_steps(block, inside, widths))))
+        steps = tuple(_steps(block, inside, widths))
+        blocks.append(_Block(_grid(block, widths), steps, _way(steps)))
     return tuple(blocks), sparse
 
 
@@ -279,9 +291,7 @@ def _whole(values: Iterable[int]) -> Ints:
 
 def _steps(block: int, asked: list[int], widths: tuple[int, ...]) -> Iterator[_Step]:
     """The way from a block to subsets of it: each is rolled up from the table with its narrowest missing dim more."""
-    if block in asked:
-        grid = _grid(block, widths)
-        yield _Step(grid, block, grid.widths, grid.strides, True)
+    yield _Step(_grid(block, widths), block, 1, block in asked)
     known = {block}
     for goal in asked:
         way = [goal]
@@ -290,10 +300,19 @@ def _steps(block: int, asked: list[int], widths: tuple[int, ...]) -> Iterator[_S
             way.append(way[-1] | min((1 << j for j in range(len(widths)) if missing >> j & 1), key=_wide(widths)))
         for mask, parent in zip(way[-2::-1], way[:0:-1], strict=True):
             known.add(mask)
-            grid, source = _grid(mask, widths), _grid(parent, widths)
-            place = dict(zip(grid.dims.tolist(), grid.strides.tolist(), strict=True))
-            moves = _whole(place.get(j, 0) for j in source.dims.tolist())
-            yield _Step(grid, parent, source.widths, moves, mask in asked)
+            inner = math.prod(width for j, width in enumerate(widths) if mask >> j & 1 and 1 << j > parent ^ mask)
+            yield _Step(_grid(mask, widths), parent, inner, mask in asked)
+
+
+def _way(steps: Sequence[_Step]) -> _Way:
+    masks = [step.grid.mask for step in steps]
+    return _Way(
+        _whole(masks),
+        _whole(masks.index(step.parent) for step in steps),
+        _whole(step.inner for step in steps),
+        np.array([step.asked for step in steps], dtype=np.bool_),
+        _whole(accumulate((step.grid.size for step in steps), initial=0)),
+    )
 
 
 def _wide(widths: tuple[int, ...]) -> Callable[[int], int]:
@@ -302,26 +321,14 @@ def _wide(widths: tuple[int, ...]) -> Callable[[int], int]:
 
 def _of_block(block: _Block, table: Table, width: int, support: int) -> list[tuple[int, Codes, Floats]]:
     """Cells of every subset that is rolled up from one block."""
-    grid = block.grid
-    wide = np.zeros((grid.size, width))
-    _fill(table.digits, grid.dims, grid.strides, table.y, table.more, table.weights, wide)
-    tables = {grid.mask: wide}
-    found = []
-    rows = table.paired or Paired(_NO_ROWS, table.digits, table.y, table.cluster)
-    columns = width - 4 * (table.paired is not None)
-    for (mask, dims, widths, strides, size), parent, radix, moves, asked in block.steps:
-        source = tables[parent]
-        sums = source if mask == parent else np.zeros((size, width))
-        tables[mask] = sums
-        if not asked:
-            _roll(source, radix, moves, sums, columns)
-            continue
-        codes, kept = _rolled(
-            source, radix, moves, sums, columns, dims, widths, strides, table.shifts, support,
-            rows.digits, rows.y, rows.cluster,
-        )  # fmt: skip
-        found.append((mask, codes, kept))
-    return found
+    grid, way = block.grid, block.way
+    sums = np.empty((way.bounds[-1], width))
+    sums[: grid.size] = 0.0
+    _fill(table.digits, grid.dims, grid.strides, table.y, table.more, table.weights, sums)
+    paired = table.paired or Paired(_NO_ROWS, table.digits[:, :0], table.y[:0], table.cluster[:0])
+    codes, kept, ends = _rolled(sums, way, _whole(table.widths), table.shifts, support, len(table.y), *paired[1:])
+    bounds = pairwise([0, *ends.tolist()])
+    return [(mask, codes[a:b], kept[a:b]) for mask, (a, b) in zip(way.masks.tolist(), bounds, strict=True) if b > a]
 
 
 def _of_sparse(
@@ -376,53 +383,66 @@ def _fill(digits: Codes, dims: Ints, strides: Ints, y: Floats, more: Floats, wei
 
 @kernel
 def _rolled(
-    source: Floats,
-    radix: Ints,
-    moves: Ints,
-    sums: Floats,
-    columns: int,
-    dims: Ints,
+    tables: Floats,
+    way: _Way,
     widths: Ints,
-    strides: Ints,
     shifts: Ints,
     support: int,
+    n: int,
     digits: Codes,
     y: Floats,
     cluster: Codes,
-) -> tuple[Codes, Floats]:
-    """Fill the table of one subset from a wider one and from the rows that share clusters; codes and sums kept."""
-    if len(radix) > len(dims):
-        _roll(source, radix, moves, sums, columns)
-    if columns < sums.shape[1]:
-        _pair(digits, dims, strides, y, cluster, sums)
-    return _emitted(sums, dims, widths, shifts, support)
+) -> tuple[Codes, Floats, Ints]:
+    """Go all steps from the table of a block, which is filled; the rest of ``tables`` is room for those of the steps.
+
+    Codes and sums of the cells kept, and their number after each step.
+    """
+    most, width = 0, tables.shape[1]
+    for step in range(len(way.masks)):
+        if way.asked[step]:
+            most += min(way.bounds[step + 1] - way.bounds[step], n // support)
+    codes, kept = np.empty((most, len(widths)), dtype=np.int32), np.empty((most, width))
+    count, counts = 0, np.zeros(len(way.masks), dtype=np.int64)
+    for step in range(len(way.masks)):
+        parent = way.parents[step]
+        sums = tables[way.bounds[step] : way.bounds[step + 1]]
+        if parent != step:
+            source = tables[way.bounds[parent] : way.bounds[parent + 1]]
+            _roll(source.reshape(-1), way.inner[step] * width, sums.reshape(-1))
+        if way.asked[step]:
+            dims, strides = _layout(way.masks[step], widths)
+            if len(y) > 0:
+                _pair(digits, dims, strides, y, cluster, sums)
+            count += _emitted(sums, dims, widths, shifts, support, codes[count:], kept[count:])
+        counts[step] = count
+    return codes[:count], kept[:count], counts
 
 
 @kernel
-def _roll(source: Floats, widths: Ints, moves: Ints, sums: Floats, columns: int) -> None:
-    """Add every cell of a wider table to the cell of ``sums`` it lies in."""
-    k, key = len(widths) - 1, 0
-    inner, step = widths[k], moves[k]
-    digits = np.zeros(k, dtype=np.int64)
-    for start in range(0, source.shape[0], inner):
-        for cell in range(start, start + inner):
-            if source[cell, N] > 0.0:
-                to = key + (cell - start) * step
-                sums[to, N] += source[cell, N]
-                sums[to, N_WIN] += source[cell, N_WIN]
-                sums[to, SUM_Y] += source[cell, SUM_Y]
-                sums[to, SUM_Y2] += source[cell, SUM_Y2]
-                for c in range(BASIC, columns):
-                    sums[to, c] += source[cell, c]
-        t = k - 1
-        while t >= 0:
-            digits[t] += 1
-            key += moves[t]
-            if digits[t] < widths[t]:
-                break
-            key -= moves[t] * widths[t]
-            digits[t] = 0
-            t -= 1
+def _layout(mask: int, widths: Ints) -> tuple[Ints, Ints]:
+    """Dims of a mask, and their strides in its table."""
+    dims, strides, k, size = np.empty(len(widths), dtype=np.int64), np.empty(len(widths), dtype=np.int64), 0, 1
+    for j in range(len(widths)):
+        if mask >> j & 1:
+            dims[k] = j
+            k += 1
+    for t in range(k - 1, -1, -1):
+        strides[t] = size
+        size *= widths[dims[t]]
+    return dims[:k], strides[:k]
+
+
+@kernel
+def _roll(source: Floats, part: int, sums: Floats) -> None:
+    """Add up the levels of a dim, each a stretch of ``part`` values of ``source``, to a table without it."""
+    groups = len(sums) // part
+    wide, narrow = source.reshape(groups, -1, part), sums.reshape(groups, part)
+    for k in range(groups):
+        for i in range(part):
+            narrow[k, i] = wide[k, 0, i]
+        for level in range(1, wide.shape[1]):
+            for i in range(part):
+                narrow[k, i] += wide[k, level, i]
 
 
 @kernel
@@ -449,7 +469,7 @@ def _pair(digits: Codes, dims: Ints, strides: Ints, y: Floats, cluster: Codes, s
             ab, bb = held[key, 4] + (a + b * value), held[key, 5] + 2.0 * b
             held[key, 0], held[key, 1], held[key, 2] = a + value, b + 1.0, lost
             held[key, 3], held[key, 4], held[key, 5] = aa, ab, bb
-    sums[:, g:] += held[:, 2:]
+    sums[:, g:] = held[:, 2:]
 
 
 @kernel
@@ -463,31 +483,29 @@ def _keys(digits: Codes, dims: Ints, strides: Ints, start: int, count: int, keys
 
 
 @kernel
-def _emitted(sums: Floats, dims: Ints, widths: Ints, shifts: Ints, support: int) -> tuple[Codes, Floats]:
-    """Codes and sums of the cells with enough trades and no absent value, in key order."""
+def _emitted(sums: Floats, dims: Ints, widths: Ints, shifts: Ints, support: int, codes: Codes, kept: Floats) -> int:
+    """Copy the cells with enough trades and no absent value to ``codes`` and ``kept``, in key order; their number."""
     k, count = len(dims), 0
-    for cell in range(sums.shape[0]):
-        count += sums[cell, N] >= support
-    codes, kept = np.full((count, len(shifts)), -1, dtype=np.int32), np.empty((count, sums.shape[1]))
     digits = np.zeros(k, dtype=np.int64)
-    count = 0
-    for cell in range(sums.shape[0]):
+    for cell in range(len(sums)):
         present = sums[cell, N] >= support
         for t in range(k):
             present &= digits[t] >= shifts[dims[t]]
         if present:
+            codes[count] = -1
             for t in range(k):
                 codes[count, dims[t]] = digits[t] - shifts[dims[t]]
-            kept[count] = sums[cell]
+            for c in range(sums.shape[1]):
+                kept[count, c] = sums[cell, c]
             count += 1
         t = k - 1
         while t >= 0:
             digits[t] += 1
-            if digits[t] < widths[t]:
+            if digits[t] < widths[dims[t]]:
                 break
             digits[t] = 0
             t -= 1
-    return codes[:count], kept[:count]
+    return count
 
 
 @kernel

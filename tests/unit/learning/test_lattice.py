@@ -13,6 +13,7 @@ from tests.lattice_oracle import Trade, disagreements, slices, sums
 from edgebook.domain.decay import DAY, decay
 from edgebook.domain.errors import LearningError
 from edgebook.domain.scope import ScopeSchema, make_scope
+from edgebook.learning import iceberg as iceberg_module
 from edgebook.learning import lattice as lattice_module
 from edgebook.learning.cell_book import CellBook
 from edgebook.learning.coded import Coded, encode, is_absent
@@ -170,12 +171,29 @@ def test_a_deep_lattice_is_the_iceberg():
     assert not disagreements(expanded(iceberg(coded, 12, (10.0,))), large)
 
 
+@pytest.mark.parametrize("most", [1, 40, 2048])
+@pytest.mark.parametrize("absent", [0.0, 0.1])
+def test_an_iceberg_through_cubes_is_the_brute_force(monkeypatch, most, absent):
+    """Rows split to the end, cubes over the last few dims only, and cubes of many dims give the same cells."""
+    monkeypatch.setattr(iceberg_module, "_MOST_CELLS", most)
+    coded, trades = random_rows(1500, (5, 4, 3, 6, 2, 40), absent=absent)
+    found = {
+        key: sums(members, int(coded.ts.max()), (10.0, 40.0)) for key, members in slices(coded.dims, trades).items()
+    }
+    for support in (1, 12, 2000):
+        large = {key: row for key, row in found.items() if row["n"] >= support}
+
+        assert not disagreements(iceberg(coded, support, (10.0, 40.0), clusters=False, closed=False), large)
+
+
 @pytest.mark.parametrize("closed", [True, False])
 def test_threads_give_the_same_cells(closed):
     """Parts that run side by side, in any order, add up to the bytes of one run."""
     coded, _ = random_rows(1500, (5, 4, 3, 6, 2, 2))
     with ThreadPoolExecutor(2) as pool:
         pairs = [(iceberg(coded, 12, closed=closed), iceberg(coded, 12, closed=closed, run=pool.map))]
+        plain = [iceberg(coded, 12, clusters=False, closed=closed, run=run) for run in (map, pool.map)]
+        pairs.append((plain[0], plain[1]))
         pairs.append((lattice(coded, 4), lattice(coded, 4, run=pool.map)))
 
     for one, two in pairs:
