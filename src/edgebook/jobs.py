@@ -237,8 +237,9 @@ def _follow(desk: Desk, reading: MarketReading, shadows: Sequence[Shadow]) -> in
     led = follow(shadows, reading, desk.stage.rules)
 
     if reading.state != "S0":
-        for shadow in led:
-            desk.stage.keep(shadow)
+        for before, after in zip(shadows, led, strict=True):
+            if after is not before:
+                desk.stage.keep(after)
         return 0
     begin = min(shadow.twin.entry_ts for shadow in led) - ENTRY_MARGIN_BARS * micros(reading.timeframe)
     path = desk.market.path(reading.symbol, reading.timeframe, begin, reading.ts)

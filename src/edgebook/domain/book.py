@@ -476,7 +476,7 @@ class Shadow:
             attempt does.
         episode_type, window_kind, entered, flag_on, blocked_by, scope, thresholds, margins: see `ShadowOutcome`.
         a_base, e_base: A and E of the bar it was bought on; they stay.
-        seen_ts: close of the last bar it was led over.
+        seen_ts: close of the last bar that anything followed from for it; it and older ones are not looked at again.
         twin: the position it would be.
     """
 

@@ -143,18 +143,31 @@ def null_shocks(design: Design) -> tuple[float, float]:
     """Variance ratios (day, week) to the residual that maximise the restricted likelihood of the model without any
     dim."""
     sums = column_sums(design, ())
-    count, total, square = sums.day_n, sums.by_day[:, 1], float(sums.gram[1, 1])
+    count, total, square = sums.day_n, sums.by_day[:, 1].copy(), float(sums.gram[1, 1])
+    return maximise(lambda a, b: float(null_loglik(a, b, count, total, square, sums.week_starts)))
 
-    def score(a: float, b: float) -> float:
-        weight = 1.0 / (1.0 + a * count)
-        s, q = np.add.reduceat(count * weight, sums.week_starts), np.add.reduceat(total * weight, sums.week_starts)
+
+@kernel
+def null_loglik(a: float, b: float, count: Floats, total: Floats, square: float, week_starts: Ints) -> float:
+    """Restricted log likelihood of the mean alone, from trades and outcomes per day and the sum of squared outcomes."""
+    n, ones, cross, rss, logs = 0.0, 0.0, 0.0, square, 0.0
+    for w in range(len(week_starts)):
+        end = week_starts[w + 1] if w + 1 < len(week_starts) else len(count)
+        s, q = 0.0, 0.0
+        for d in range(week_starts[w], end):
+            weight = 1.0 / (1.0 + a * count[d])
+            n += count[d]
+            s += count[d] * weight
+            q += total[d] * weight
+            rss -= a * weight * total[d] * total[d]
+            logs += np.log1p(a * count[d])
         tail = b / (1.0 + b * s)
-        ones, cross = np.sum(s - tail * s * s), np.sum(q - tail * s * q)
-        rss = square - np.sum(a * weight * total * total) - np.sum(tail * q * q) - cross * cross / ones
-        logs = np.sum(np.log1p(a * count)) + np.sum(np.log1p(b * s)) + np.log(ones)
-        return float(-0.5 * ((design.n - 1) * np.log(max(rss, 1e-300)) + logs))
-
-    return maximise(score)
+        ones += s - tail * s * s
+        cross += q - tail * s * q
+        rss -= tail * q * q
+        logs += np.log1p(b * s)
+    rss -= cross * cross / ones
+    return float(-0.5 * ((n - 1.0) * np.log(max(rss, 1e-300)) + logs + np.log(ones)))
 
 
 def maximise(score: Callable[[float, float], float], start: tuple[float, float] | None = None) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from edgebook.runtime.report.equity import Journal, daily_equity
 from edgebook.runtime.report.files import write_files as write_files
 from edgebook.runtime.report.run import Tally, report
 from edgebook.runtime.report.trades import trade_report
-from edgebook.runtime.scheduler import run_simulated
+from edgebook.runtime.scheduler import patient_gc, run_simulated
 from edgebook.runtime.settings import MACHINE_FACTS, Settings
 from edgebook.runtime.system import System
 
@@ -50,7 +50,8 @@ def backtest(
     """
     began = time.perf_counter()
     settings = settings.model_copy(update={"commit_every_strands": max(GROUP_STRANDS, settings.commit_every_strands)})
-    with bootstrap.system(store, settings, feed, start=span.start, end=span.end, strict=True) as system:
+    opened = bootstrap.system(store, settings, feed, start=span.start, end=span.end, strict=True)
+    with patient_gc(), opened as system:
         if system.tape.end is None:
             raise InputError("an endless feed has no backtest; use 'edgebook run --feed sim --until'", stage="backtest")
         if system.clock > system.tape.start:

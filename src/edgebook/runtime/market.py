@@ -50,11 +50,14 @@ class _Line:
     before: int = 0
     eventful: bool = False
     holes: list[tuple[int, int, int]] = field(default_factory=list)
+    found: tuple[int, MarketReading | None] = (-1, None)
+    """The bar that was looked at last; several positions and all shadows look at the same one."""
 
     def extend(self, bars: BarSeries, config: EngineConfig) -> list[tuple[int, int]]:
         """Take the next bars; returns (close time, events) of those that anything can follow from."""
         if not len(bars):
             return []
+        self.found = (-1, None)
         measured, self.memory = advance(self.memory, bars, config=config)
         columns = self.script.over(measured)
         total = self.before + sum(len(chunk) for chunk in self.chunks)
@@ -71,6 +74,11 @@ class _Line:
         return list(zip(columns.ts[at].tolist(), found[at].tolist(), strict=True))
 
     def find(self, now: int) -> MarketReading | None:
+        if self.found[0] != now:
+            self.found = (now, self._read(now))
+        return self.found[1]
+
+    def _read(self, now: int) -> MarketReading | None:
         for columns in reversed(self.chunks):
             ts = columns.ts
             if ts[0] <= now:

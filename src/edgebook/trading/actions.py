@@ -213,7 +213,7 @@ def first_match(s: Situation) -> int:
 
     A trim worth less than the smallest order gives way to the next rule that matches; alone it is still the first.
     """
-    found = _matches(s)
+    found = _matches(s.position, s.reading, s.report, s.rules.pm)
     first = next(found, 0)
     if first != 3:
         return first
@@ -221,9 +221,13 @@ def first_match(s: Situation) -> int:
     return lower if lower and isinstance(_sell(s, 3), Skip) else first
 
 
-def _matches(s: Situation) -> Iterator[int]:
+def any_match(position: Position, reading: MarketReading, report: GateReport, rules: PmRules) -> bool:
+    """Whether any rule matches on this bar; where none does, `plan_action` holds."""
+    return next(_matches(position, reading, report, rules), 0) > 0
+
+
+def _matches(position: Position, reading: MarketReading, report: GateReport, rules: PmRules) -> Iterator[int]:
     """Numbers of all rules that match on this bar, ascending."""
-    position, reading, report, rules = s.position, s.reading, s.report, s.rules.pm
     if position.holding:
         if wants_exit(position, reading):
             yield 1

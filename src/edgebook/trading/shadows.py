@@ -28,7 +28,7 @@ from edgebook.engine.gates import BASE_GATES, GateReport, evaluate
 from edgebook.market.bars import BarSeries
 from edgebook.overrides.combine import PlanControls
 from edgebook.overrides.history import ConfigHistory
-from edgebook.trading.actions import PlannedAction, Situation, plan_action
+from edgebook.trading.actions import PlannedAction, Situation, any_match, plan_action
 from edgebook.trading.outcome import close_trade
 from edgebook.trading.plan import size_fraction
 from edgebook.trading.position import QUANTITY_GRAIN, evolve, gross, usd
@@ -152,7 +152,7 @@ def concerns(reading: MarketReading, events: int) -> bool:
 
 
 def follow(shadows: Iterable[Shadow], reading: MarketReading, rules: TradingRules) -> list[Shadow]:
-    """Shadows of one position after one more bar; a bar one has seen changes nothing for it.
+    """Shadows of one position after one more bar; one for which nothing follows from it is given back as it is.
 
     Args:
         rules: as `alone` makes them.
@@ -162,29 +162,36 @@ def follow(shadows: Iterable[Shadow], reading: MarketReading, rules: TradingRule
 
 
 def _follow(shadow: Shadow, reading: MarketReading, report: GateReport, rules: TradingRules) -> Shadow:
+    """The shadow after one more bar. What nothing followed from may be asked again: the twin is what it was."""
     if reading.ts <= shadow.seen_ts:
         return shadow
     twin = shadow.twin
     if reading.transition:
         change = StageTransition(reading.prev_state, reading.state, reading.price, twin.attempt_id)
         twin = evolve(twin, _strand(twin, "moved", change, reading.ts))
-    planned = plan_action(
-        Situation(
-            position=twin,
-            reading=reading,
-            report=report,
-            controls=_CONTROLS,
-            regime=Regime(reading.ts, shadow.a_base, shadow.e_base, (), "", {}),
-            scope=(),
-            history=_HISTORY,
-            rules=rules,
-            book=lambda: _wallet(twin, rules),
-            bar_volume_usd=_ENDLESS,
-        )
+    if any_match(twin, reading, report, rules.pm):
+        planned = plan_action(_situation(shadow, twin, reading, report, rules))
+        if isinstance(planned, PlannedAction):
+            twin = _book(twin, _deed_of(planned, reading), reading.ts, rules)
+    return shadow if twin is shadow.twin else replace(shadow, twin=twin, seen_ts=reading.ts)
+
+
+def _situation(
+    shadow: Shadow, twin: Position, reading: MarketReading, report: GateReport, rules: TradingRules
+) -> Situation:
+    """What the rules may look at for the twin: its own wallet and nothing else of the book."""
+    return Situation(
+        position=twin,
+        reading=reading,
+        report=report,
+        controls=_CONTROLS,
+        regime=Regime(reading.ts, shadow.a_base, shadow.e_base, (), "", {}),
+        scope=(),
+        history=_HISTORY,
+        rules=rules,
+        book=lambda: _wallet(twin, rules),
+        bar_volume_usd=_ENDLESS,
     )
-    if isinstance(planned, PlannedAction):
-        twin = _book(twin, _deed_of(planned, reading), reading.ts, rules)
-    return replace(shadow, twin=twin, seen_ts=reading.ts)
 
 
 def alone(rules: TradingRules) -> TradingRules:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgebook.learning.design import Component, Design
 from edgebook.learning.model import T_MAX, fit_blocks, fitted, loglik, residual, solve
-from edgebook.learning.shocks import column_sums, null_shocks, whitened
+from edgebook.learning.shocks import column_sums, null_loglik, null_shocks, whitened
 
 
 def _design(rng, n, days, levels):
@@ -36,6 +36,23 @@ worlds = st.tuples(
     st.sampled_from([0.0, 0.05, 0.4, 3.0]),
     st.sampled_from([0.0, 0.2, 2.0]),
 )
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds)
+def test_the_likelihood_without_dims_equals_the_dense_one(make, world):
+    """``-((n - 1) ln y'Py + ln det V0 + ln 1'V0^-1 1) / 2`` with ``P`` the projection off the mean under ``V0``."""
+    seed, n, days, levels, a, b = world
+    design = _design(np.random.default_rng(seed), n, days, levels)
+    inverse, ones = np.linalg.inv(make.dense(design, a, b)), np.ones(n)
+    total = ones @ inverse @ ones
+    rss = design.y @ inverse @ design.y - (ones @ inverse @ design.y) ** 2 / total
+    expected = -0.5 * ((n - 1) * math.log(rss) - np.linalg.slogdet(inverse)[1] + math.log(total))
+
+    sums = column_sums(design, ())
+    found = null_loglik(a, b, sums.day_n, sums.by_day[:, 1].copy(), sums.gram[1, 1], sums.week_starts)
+
+    assert found == pytest.approx(expected, abs=1e-7)
 
 
 @settings(max_examples=60, deadline=None)

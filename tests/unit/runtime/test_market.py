@@ -70,6 +70,16 @@ def test_a_reading_is_of_the_bar_that_closes_exactly_then(source, tape):
     assert tape.reading(symbol, "1m", at + MINUTE).ts == at + MINUTE
 
 
+def test_a_bar_asked_for_before_it_was_loaded_is_there_afterwards(source):
+    fresh = Tape(source, ("1m",), start=source.start, chunk_days=1)
+    fresh.load(source.start)
+    symbol, at = token(source), fresh.loaded_until + MINUTE
+
+    assert fresh.reading(symbol, "1m", at) is None
+    fresh.load(at)
+    assert fresh.reading(symbol, "1m", at).ts == at
+
+
 def test_volume_of_a_day_is_the_sum_over_its_closed_bars(source, tape):
     """24 h of USD volume against a plain sum."""
     symbol, at = token(source), source.start + 77 * MINUTE

@@ -318,6 +318,21 @@ def test_a_bar_that_was_seen_changes_nothing(w):
     assert follow(again, world.bars[0], alone(world.rules)) == again
 
 
+def test_a_bar_that_nothing_follows_from_leaves_the_shadow_itself(w):
+    """So it need not be written again, and may be asked again, whatever quiet bars came since."""
+    world = made(w)
+    world.bar("S1", 100.0, ts_score=0.55)
+    world.bar("S2", 106.0)
+    (before,) = world.shadows
+    for price in (106.5, 107.0, 106.8):
+        world.bar("S2", price)
+        assert world.shadows[0] is before
+    for bar in world.bars[-3:]:
+        assert follow(world.shadows, bar, alone(world.rules))[0] is before
+    world.trim(108.0, state="S2")
+    assert world.shadows[0].seen_ts == world.bars[-1].ts > before.seen_ts
+
+
 def test_quiet_bars_may_be_left_out(w):
     """Bars without an event lead to the same outcome whether a shadow is shown them or not."""
     every, few = made(w), made(w)
