@@ -86,10 +86,11 @@ TABLE: dict[str, Row] = {
     "api": Row(("domain", "learning", "overrides", "adapters"), ("numpy",)),
     "planted": Row(("api", "domain", "learning", "overrides", "adapters"), ("numpy",)),
     "__init__": Row(("api", "domain", "learning", "overrides", "adapters")),
-    # The flow campaign looks from outside: the ingress, the address of a database, and SQL.
+    # The flow campaign looks from outside: the ingress, the address of a database, and SQL; bars for a user's commands
+    # are written as the Parquet files a recorder leaves.
     "flow": Row(
         ("domain.decay", "domain.errors", "domain.levers", "domain.timeframe", "runtime.ingress", "adapters.database"),
-        ("sqlalchemy",),
+        ("sqlalchemy", "duckdb"),
     ),
     "web": Row(("runtime", "ports", "domain"), ("fastapi", "nicegui", "starlette", "uvicorn")),
     "cli": Row(("runtime", "flow", "ports", "domain", "api", "__init__"), ("typer", "rich")),

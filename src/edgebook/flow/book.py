@@ -7,6 +7,8 @@ transcript shows can be pasted into ``sqlite3`` or ``psql``:
 - ``$len(content, actions)``: how many elements an array has;
 - ``$each(content, nudges, n)``: a table ``n`` with a column ``value``, one row per element, for the FROM clause;
 - ``$pairs(content, levers, p)``: the same of an object, with the columns ``key`` and ``value``.
+
+A path is names and numbers between dots; ``.`` alone is the whole column.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ _VALUE = re.compile(r":([a-z_]+)\b")
 
 
 def _lite(path: str) -> str:
-    steps = (f"[{step}]" if step.isdigit() else f".{step}" for step in path.split("."))
+    steps = (f"[{step}]" if step.isdigit() else f".{step}" for step in path.split(".") if step)
     return "'$" + "".join(steps) + "'"
 
 
 def _post(column: str, path: str, arrow: str = "#>>") -> str:
-    return f"({column}::jsonb {arrow} '{{{path.replace('.', ',')}}}')"
+    return f"({column}::jsonb {arrow} '{{{path.strip('.').replace('.', ',')}}}')"
 
 
 _SQLITE: dict[str, Callable[..., str]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgebook.flow.check import Flow, every, exactly, scenario, some, that
+from edgebook.flow.check import Flow, every, exactly, scenario, that
 from edgebook.flow.story import Story, signal
 
 #: What has to have run once there was something to read.
@@ -16,7 +16,11 @@ def bring_up(flow: Flow) -> None:
     tale = story.tale(story.token("AAAUSDT"), "1h", 2)
     tale.state("S1").chance().state("S2", 104).state("S3", 106).state("S0", 108)
     with flow.system(story) as system:
-        flow.check("schema", "SELECT version_num FROM edgebook_revision", some())
+        flow.check(
+            "schema",
+            "SELECT version_num FROM edgebook_revision",
+            that("one revision of four digits", lambda f: len(f) == 1 and len(f[0][0]) == 4 and f[0][0].isdigit()),
+        )
         flow.inject(system, signal("boot-1", "AAAUSDT"))
         flow.about("boot-1")
         system.pass_until(tale.last + 3 * 3_600_000_000)

@@ -11,13 +11,51 @@ from pathlib import Path
 from typing import Any
 
 from edgebook.domain.errors import EdgebookError, InputError
-from edgebook.flow import bring_up, one_packet
+from edgebook.flow import (
+    appetite,
+    blocks,
+    bring_up,
+    crash,
+    data,
+    dm_gates,
+    exposure,
+    full_system,
+    learning_pass,
+    long_run,
+    missed,
+    one_packet,
+    parity,
+    pm_edges,
+    pool,
+    replay,
+    telemetry,
+    tuning_flips,
+)
 from edgebook.flow.check import SCENARIOS, Finding, Flow, Moved, PacketDiedError, Scenario, clocks_text, required
 from edgebook.flow.databases import Databases, databases_of
 from edgebook.flow.running import COMMAND, SystemDiedError
 
 #: Modules whose scenarios are run, in the order of trading.md 8.
-MODULES = (bring_up, one_packet)
+MODULES = (
+    bring_up,
+    one_packet,
+    learning_pass,
+    dm_gates,
+    pm_edges,
+    tuning_flips,
+    missed,
+    full_system,
+    pool,
+    blocks,
+    appetite,
+    exposure,
+    telemetry,
+    replay,
+    data,
+    crash,
+    parity,
+    long_run,
+)
 
 
 @dataclass(slots=True)
@@ -92,10 +130,13 @@ def chosen_scenarios(names: Sequence[str]) -> list[Scenario]:
     Raises:
         InputError: there is no such scenario; one line with those there are.
     """
+    order = {module.__name__: place for place, module in enumerate(MODULES)}
+    sorted_ones = sorted(SCENARIOS.values(), key=lambda one: order.get(one.run.__module__, len(order)))
+    known = {one.name: one for one in sorted_ones}
     try:
-        return required(SCENARIOS, names)
+        return required(known, names)
     except KeyError as error:
-        raise InputError(f"no scenario {error}; there are {', '.join(SCENARIOS)}") from error
+        raise InputError(f"no scenario {error}; there are {', '.join(known)}") from error
 
 
 def run_scenario(one: Scenario, databases: Databases, command: Sequence[str] = COMMAND) -> Outcome:

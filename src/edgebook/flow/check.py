@@ -24,6 +24,14 @@ class Expected:
     words: str
     holds: Callable[[Rows], bool]
 
+    def meaning(self, words: str) -> Expected:
+        """The same, with what it means in front.
+
+        >>> none().meaning("nothing happened twice").words
+        'nothing happened twice: no row'
+        """
+        return Expected(f"{words}: {self.words}", self.holds)
+
 
 def rows(count: int) -> Expected:
     """Exactly so many rows.
@@ -65,6 +73,23 @@ def every(words: str, test: Callable[..., Any], least: int = 1) -> Expected:
 def that(words: str, test: Callable[[Rows], Any]) -> Expected:
     """Rows that pass a test as a whole."""
     return Expected(words, lambda found: bool(test(found)))
+
+
+def _holds(expected: Expected, found: Rows) -> bool:
+    """Whether an answer is as expected; one that is too short or of the wrong kind to be tested is not."""
+    try:
+        return bool(expected.holds(found))
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        return False
+
+
+def same(words: str, wanted: Rows) -> Expected:
+    """The very rows of an earlier answer.
+
+    >>> same("as before", [(1,)]).words, same("as before", [(1,)]).holds([(2,)])
+    ('as before (1 row)', False)
+    """
+    return Expected(f"{words} ({len(wanted)} row{'' if len(wanted) == 1 else 's'})", lambda found: found == wanted)
 
 
 def _alike(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
@@ -199,7 +224,7 @@ class Flow:
         """
         assert self.book is not None, "start a system first"
         found = self.book.ask(query, **values)
-        passed = expected.holds(found)
+        passed = _holds(expected, found)
         spelt = self.book.spelt(query, **values)
         kept = tuple(found[:SHOWN])
         self.findings.append(Finding(stage, self.packet, spelt, expected.words, kept, len(found), passed))
@@ -226,7 +251,10 @@ class Flow:
 
 def _line(running: Running) -> str:
     """The command as a person would type it: without this machine's folders, settings in front."""
-    settings = " ".join(f"EDGEBOOK_{name.upper()}={value}" for name, value in running.settings.items())
+    settings = " ".join(
+        f"EDGEBOOK_{name.upper()}={value.name if isinstance(value, Path) else value}"
+        for name, value in running.settings.items()
+    )
     words = ["edgebook", *running.command[running.command.index("run") :]]
     for i, word in enumerate(words):
         head, slash, _ = word.partition("/")

@@ -6,6 +6,10 @@ from edgebook.domain.decay import HOUR
 from edgebook.flow.check import Flow, every, exactly, none, rows, scenario, some, that
 from edgebook.flow.story import Story, signal
 
+#: Dims that no decision of the DM may know of, and such as no action of the PM may.
+ONLY_PM = ("A_mode", "E_mode", "timeframe", "market_family", "bucket")
+ONLY_DM = ("curator", "chain", "mcap_bucket", "vol_bucket", "age_bucket", "intent", "mapping_confidence")
+
 _OF = "position_id = (SELECT key FROM positions WHERE symbol = 'AAAUSDT' AND timeframe = '1h')"
 
 
@@ -37,7 +41,7 @@ def one_packet(flow: Flow) -> None:
         flow.about("one-1")
         _arrives(flow, packet)
         system.pass_until(seen["entry"])
-        _enters(flow)
+        _enters(flow, packet)
         system.pass_until(seen["trend"])
         _trends(flow)
         system.pass_until(seen["trim"])
@@ -74,6 +78,13 @@ def _arrives(flow: Flow, packet: str) -> None:
         packet=packet,
     )
     flow.check(
+        "DM",
+        "SELECT p.key FROM ad_strands s, $pairs(s.scope, ., p) WHERE s.kind = 'decision_lowcap'"
+        " AND s.causation_id = :packet",
+        every("a dim of the DM", lambda key: key not in ONLY_PM, least=5),
+        packet=packet,
+    )
+    flow.check(
         "DM fan-out",
         "SELECT timeframe, status FROM positions WHERE symbol = 'AAAUSDT' ORDER BY timeframe",
         exactly(("1h", "watchlist"), ("4h", "watchlist")),
@@ -86,7 +97,7 @@ def _arrives(flow: Flow, packet: str) -> None:
     )
 
 
-def _enters(flow: Flow) -> None:
+def _enters(flow: Flow, packet: str) -> None:
     flow.check(
         "episode open",
         "SELECT $text(content, from_state), $text(content, to_state) FROM ad_strands"
@@ -94,10 +105,27 @@ def _enters(flow: Flow) -> None:
         exactly(("S0", "S1")),
     )
     flow.check(
+        "episode open",
+        "SELECT $text(m.content, episodes.0.episode_type), $text(m.content, episodes.0.window.started_at) IS NOT NULL"
+        " FROM pm_memory m JOIN positions p ON p.key = m.key WHERE p.symbol = 'AAAUSDT' AND p.timeframe = '1h'",
+        that("an episode s1_entry with a window open", lambda f: len(f) == 1 and f[0][0] == "s1_entry" and f[0][1]),
+    )
+    flow.check(
         "PM plan",
-        "SELECT $text(content, decision_type), $text(content, side) FROM ad_strands"
-        f" WHERE kind = 'pm_action' AND {_OF}",
-        exactly(("entry", "buy")),
+        "SELECT $text(content, decision_type), $text(content, side), $text(content, pattern_key),"
+        f" $text(content, action_category) FROM ad_strands WHERE kind = 'pm_action' AND {_OF}",
+        exactly(("entry", "buy", "module=pm|pattern_key=uptrend.S1.buy_flag", "entry")),
+    )
+    flow.check(
+        "PM plan",
+        f"SELECT d.key FROM ad_strands s, $pairs(s.scope, ., d) WHERE s.kind = 'pm_action' AND s.{_OF}",
+        every("a dim of the PM", lambda key: key not in ONLY_DM, least=3),
+    )
+    flow.check(
+        "telemetry",
+        "SELECT DISTINCT kind FROM ad_strands WHERE symbol = 'AAAUSDT' AND correlation_id <> :packet",
+        none(),
+        packet=packet,
     )
     flow.check(
         "executor",
@@ -112,6 +140,12 @@ def _enters(flow: Flow) -> None:
             "active, with a trade and tokens",
             lambda found: found[0][0] == "active" and found[0][1] and float(found[0][2]) > 0,
         ),
+    )
+    flow.check(
+        "ledger",
+        "SELECT a.cash_usd, p.ledger_cost FROM accounts a, positions p WHERE p.symbol = 'AAAUSDT'"
+        " AND p.timeframe = '1h'",
+        that("cash and cost are the 100000 of before", lambda f: float(f[0][0]) + float(f[0][1]) == 100_000),
     )
 
 
@@ -144,9 +178,13 @@ def _trims(flow: Flow) -> None:
     )
     flow.check(
         "PM trim",
-        "SELECT $num(content, pool.basis), $num(content, ledger.extracted), $num(content, ledger.realised)"
-        " FROM positions WHERE symbol = 'AAAUSDT' AND timeframe = '1h'",
-        that("a pool of the trim's net proceeds", lambda found: found[0][0] > 0 and found[0][1] > 0),
+        "SELECT $num(p.content, pool.basis), $num(f.content, quantity) * $num(f.content, price)"
+        " - $num(f.content, fee_usd) FROM positions p JOIN ad_strands f ON f.position_id = p.key"
+        " WHERE p.symbol = 'AAAUSDT' AND p.timeframe = '1h' AND f.kind = 'order_filled'"
+        " AND $text(f.content, decision_type) = 'trim'",
+        that(
+            "a pool of the trim's net proceeds", lambda f: len(f) == 1 and f[0][0] > 0 and abs(f[0][0] - f[0][1]) < 1e-5
+        ),
     )
 
 
@@ -208,6 +246,11 @@ def _closes(flow: Flow) -> None:
         that("0: pnl is what came out less what went in", lambda found: abs(found[0][0]) < 0.01),
     )
     flow.check(
+        "ledger",
+        "SELECT a.cash_usd, t.pnl_usd FROM accounts a, trades t WHERE t.symbol = 'AAAUSDT'",
+        that("cash is 100000 and the pnl", lambda f: abs(float(f[0][0]) - 100_000 - float(f[0][1])) < 0.01),
+    )
+    flow.check(
         "episode close",
         "SELECT $text(content, outcome) FROM ad_strands WHERE kind = 'uptrend_episode_summary'"
         f" AND $text(content, episode_type) = 's3_retest' AND {_OF}",
@@ -217,7 +260,7 @@ def _closes(flow: Flow) -> None:
 
 def _learns(flow: Flow) -> None:
     flow.check(
-        "evidence",
+        "aggregator",
         "SELECT DISTINCT o.module FROM learning_observations o ORDER BY o.module",
         exactly("dm", "pm"),
     )
@@ -228,7 +271,14 @@ def _learns(flow: Flow) -> None:
         some(2),
     )
     flow.check(
-        "telemetry",
-        f"SELECT id FROM ad_strands WHERE kind = 'pm_action' AND {_OF} AND $text(content, pattern_key) = ''",
-        none(),
+        "aggregator",
+        "SELECT r.module, v.key FROM pattern_scope_stats r, $pairs(r.scope_values, ., v) WHERE r.scope_mask > 0",
+        that(
+            "rows of DM and PM, neither with a dim of the other",
+            lambda found: (
+                {module for module, _ in found} == {"dm", "pm"}
+                and not any(dim in (ONLY_DM if module == "pm" else ONLY_PM) for module, dim in found)
+            ),
+        ),
     )
+    flow.check("dead letters", "SELECT stage, reason FROM dead_letters", none())

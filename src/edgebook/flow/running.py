@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgebook.domain.errors import InputError
 from edgebook.runtime.ingress import Answer, is_running, post, post_clock, post_move, post_steer, post_turn
@@ -18,10 +19,19 @@ from edgebook.runtime.ingress import Answer, is_running, post, post_clock, post_
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "edgebook")
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
+CALL_SECONDS = 300.0
 
 
 class SystemDiedError(Exception):
     """The system's process ended, or does not answer; the end of what it printed."""
+
+
+class Called(NamedTuple):
+    """How a command ended, and what it printed; ``code`` is None where it had to be killed."""
+
+    code: int | None
+    out: str
+    err: str
 
 
 class Running:
@@ -44,6 +54,7 @@ class Running:
         options: Sequence[str] = ("--held",),
     ) -> None:
         self.db, self._folder, self._log = db, folder, folder / "system.log"
+        self._program = list(command)
         self.command = [*command, "run", "--feed", feed, "--db", db, "--plain", *options]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("EDGEBOOK_")}
         said = {f"EDGEBOOK_{name.upper()}": _text(value) for name, value in (given or {}).items()}
@@ -98,6 +109,29 @@ class Running:
         """The operator's act on what was learnt."""
         return self._asked(lambda: post_steer(self.db, act, target, "flow", why))  # type: ignore[no-any-return]
 
+    def call(self, *words: str, db: str | None = None, seconds: float = CALL_SECONDS) -> Called:
+        """A command of its user, under its settings and on its database unless another is given; waits for its end.
+
+        A command that has not ended after ``seconds`` is killed; its code is None then.
+        """
+        line = [*self._program, *words, "--db", db or self.db]
+        with subprocess.Popen(
+            line,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
+                return Called(None, out, f"it had not ended after {seconds:.0f} s; {err.strip()}")
+        return Called(process.returncode, out, err.strip())
+
     def stop(self) -> None:
         """Ask it to end, as Ctrl-C would."""
         self._end(signal.SIGTERM)
@@ -118,11 +152,19 @@ class Running:
                 process.kill()
                 process.wait()
 
+    def _ended(self) -> int | None:
+        """The code the process ended with, None while it runs; one that listens no more is about to end."""
+        assert self._process is not None
+        if self._process.poll() is None and not is_running(self.db):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        return self._process.poll()
+
     def _asked(self, question: Any) -> Any:
         try:
             return question()
         except InputError as error:
-            code = self._process.poll() if self._process else None
+            code = self._ended() if self._process else None
             if code is None:
                 raise
             raise SystemDiedError(f"it ended with code {code}: {self.said()}") from error

@@ -159,11 +159,14 @@ def marginal_shifts(
             evidence; the others from their base.
 
     A slice starts from where its parents put the gate. It moves it on, or back, only where its own chances say so
-    beyond noise and differ from those of the rest of the key between the same margins.
+    beyond noise and differ from those of the rest of the key between the same margins. Of slices that hold the very
+    same chances (A patient and E aggressive are often one market) the first speaks for all: their moves would add.
     """
     out: dict[ScopeItems, dict[str, tuple[float, Score]]] = {}
     for items in sorted(blocks, key=lambda k: (len(k), k)):
         for name in GATE_LEVERS[episode_type]:
+            if _said(items, name, blocks, out):
+                continue
             row = LEVERS[name]
             implied = sum(parts[name][0] for scope, parts in out.items() if name in parts and set(scope) <= set(items))
             stood = before.get(items, {}).get(name) if name in anew else None
@@ -177,6 +180,17 @@ def marginal_shifts(
             elif stood is not None:
                 out.setdefault(items, {})[name] = stood
     return out
+
+
+def _said(
+    items: ScopeItems,
+    name: str,
+    blocks: Mapping[ScopeItems, Mapping[str, Any]],
+    out: Mapping[ScopeItems, Mapping[str, Any]],
+) -> bool:
+    """Whether another slice that holds the same chances has moved the gate."""
+    own = _bands(blocks[items], name)
+    return any(name in parts and _bands(blocks[other], name) == own for other, parts in out.items() if other)
 
 
 def _move_of(

@@ -94,7 +94,7 @@ def script_feed(file: Path) -> Feed:
         InputError: a line is broken; names file, line and field.
     """
     source = ScriptSource(file)
-    return Feed(source, start=source.start, script=Script(source.readings))
+    return Feed(source, source.dominances, start=source.start, script=Script(source.readings))
 
 
 def exchange_feed(settings: Settings, venue: VenueEnd, start: int) -> Feed:

@@ -273,16 +273,19 @@ def post_steer(db_url: str, act: str, target: str, who: str, why: str) -> dict[s
 
 
 def post_clock(db_url: str, until: int) -> int:
-    """Let time pass in a running system whose clock is held, up to ``until`` or the end of its feed; its clock then.
+    """Let time pass in a running system whose clock is held, up to ``until``, the last bar close before it, or the end
+    of its feed; its clock then.
 
     Raises:
         InputError: no system is running on this database, or its clock is not held.
     """
     path, body = _running(db_url), json.dumps({"until": until}).encode()
+    before = -1
     while True:
         found = _send(path, "/clock", body)
-        if found["clock"] >= until or found["ended"]:
+        if found["clock"] >= until or found["ended"] or found["clock"] == before:
             return int(found["clock"])
+        before = found["clock"]
 
 
 def is_running(db_url: str) -> bool:

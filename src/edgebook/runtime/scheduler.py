@@ -97,8 +97,9 @@ def run_held(system: System, until: int | None, inbox: Inbox, watch: Watch | Non
     What is posted in between happens at the clock's time, so a run that is told the same things writes the same log.
     """
     timetable = start_pm_jobs(system.clock)
+    walls = [end for end in (until, system.tape.end) if end is not None]
     while (until is None or system.clock < until) and not system.exhausted:
-        _deliver(system, inbox, lambda to: _pass_time(system, timetable, to if until is None else min(to, until)))
+        _deliver(system, inbox, lambda to: _pass_time(system, timetable, min((to, *walls))))
         if watch is not None and not watch(system, system.clock):
             break
         time.sleep(HELD_SECONDS if inbox.empty() else 0.0)

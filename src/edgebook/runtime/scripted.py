@@ -16,6 +16,7 @@ from edgebook.adapters.feeds.script import FLAGS, ScriptedReading
 from edgebook.domain.errors import InputError
 from edgebook.domain.timeframe import micros
 from edgebook.engine.columns import EngineColumns
+from edgebook.engine.machine import COUNTERS
 from edgebook.engine.machine import FLAGS as FLAG_COLUMNS
 from edgebook.engine.signals import OX_TRIM, TRIM_REACH
 from edgebook.engine.states import (
@@ -66,7 +67,10 @@ class Script:
             _check_changes(key, series)
 
     def over(self, columns: EngineColumns) -> EngineColumns:
-        """The columns as scripted; themselves where the script says nothing of the series."""
+        """The columns as scripted; themselves where the script says nothing of the series.
+
+        Of a part of a series, the first row does not know whether the bar before it was an emergency.
+        """
         series = self._series.get((columns.symbol, columns.timeframe))
         if series is None or not len(columns):
             return columns
@@ -119,12 +123,15 @@ def _write_states(made: EngineColumns, series: dict[int, ScriptedReading]) -> No
     changes = [(ts, STATE_NAMES.index(one.state)) for ts, one in series.items() if one.state]
     at, to = np.array([ts for ts, _ in changes], dtype=np.int64), np.array([S0, *(s for _, s in changes)])
     new = np.r_[True, np.diff(to) != 0]  # the first state holds since ever
-    begun = np.r_[made.ts[0], at][new]
-    step = micros(made.timeframe)
-    state = to[at.searchsorted(made.ts, side="right")]
-    before = to[at.searchsorted(made.ts - step, side="right")]
-    since = begun[begun.searchsorted(made.ts, side="right") - 1]
-    bars = (made.ts - since) // step
+    begun = np.r_[min(made.ts[0], *at[:1]), at][new]
+    step, ts = micros(made.timeframe), made.ts
+    state = to[at.searchsorted(ts, side="right")]
+    last_bar = ts - step * (1 + made.counters[:, COUNTERS.index("gap_bars")])
+    before = to[at.searchsorted(last_bar, side="right")]
+    since = begun[begun.searchsorted(ts, side="right") - 1]
+    first = np.minimum(ts.searchsorted(since), np.arange(len(ts)))  # a change on a missing bar shows on the next one
+    seen = since >= ts[0]
+    since, bars = np.where(seen, ts[first], since), np.where(seen, np.arange(len(ts)) - first, (ts - since) // step)
     columns: dict[str, Any] = {
         "state": state,
         "prev_state": before,

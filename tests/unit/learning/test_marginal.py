@@ -221,6 +221,26 @@ def test_an_attempt_with_chances_in_two_phases_is_no_trouble():
     assert sum(moved) == pytest.approx(-0.02)
 
 
+def test_slices_of_the_same_chances_move_a_gate_once():
+    """In a bad market A is patient and E aggressive: one set of losers, seen under both dims. What a bar is asked in
+    all is where the losers end, not twice as far from where the key stands."""
+    bad, good = (("A_mode", "patient"), ("E_mode", "aggressive")), (("A_mode", "aggressive"), ("E_mode", "patient"))
+    draw, tuning = random.Random(5), {items: {} for items in ((), *((dim,) for dim in (*bad, *good)))}
+    for i in range(1500):
+        dims, place = (bad, 1.0) if i % 3 == 0 else (good, -1.0)
+        u = draw.uniform(-1.4, 1.4)
+        one = chance({"ts_min": u}, values={"ts_min": 2.3 if u > place else -1.1})
+        for items in ((), *((dim,) for dim in dims)):
+            tuning[items] = add_worth(tuning[items], "s1_entry", worth_of([one], "s1_entry", "1h"), i)
+    found = marginal_shifts("s1_entry", {items: t["s1_entry"] for items, t in tuning.items()})
+
+    def asked(dims):
+        return 0.6 + sum(parts["ts_min"][0] for items, parts in found.items() if set(items) <= set(dims))
+
+    assert asked(bad) == pytest.approx(0.7)
+    assert asked(good) == pytest.approx(0.5)
+
+
 # ------------------------------------------------------------------ noise
 
 

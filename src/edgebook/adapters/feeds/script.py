@@ -9,6 +9,8 @@ The file holds JSON lines, in any order after the first; times are ISO 8601 in U
 - ``{"token": "AAAUSDT", "price": 100, "volume": 1000000}`` is a token: its first price and its units traded per base
   bar; ``ticker``, ``chain`` (``exchange``), ``contract``, ``mcap_usd`` and ``first`` (its first bar opens then) may
   stand beside.
+- ``{"dominance": "USDT.D", "price": 5}`` (or ``BTC.D``; with ``first`` as above) is a series of percentages: no token,
+  a regime driver.
 - ``{"symbol": "AAAUSDT", "ts": "2024-01-01T01:00:00Z", "price": 101}`` moves the price: the base bar that closes then
   ends at 101, and it stays there; ``volume`` likewise.
 - ``{"symbol": "AAAUSDT", "missing": ["2024-01-01T02:00:00Z", "2024-01-01T03:00:00Z"]}`` takes away the base bars that
@@ -16,11 +18,13 @@ The file holds JSON lines, in any order after the first; times are ISO 8601 in U
 - ``{"symbol": "AAAUSDT", "timeframe": "1h", "ts": "2024-01-01T01:00:00Z", "state": "S1", "ts_score": 0.7}`` is what
   the engine is to say of one bar: any score, average or flag of `domain.reading.MarketReading`. A state stays until the
   next one; scores are of that bar only, other bars are calm. A regime driver is scripted under its name (``btc``,
-  ``alt``, ``bucket:micro``) and the timeframe of its horizon. Whatever has no such line at all is read by the engine.
+  ``alt``, ``bucket:micro``, ``btcd``, ``usdtd``) and the timeframe of its horizon. Whatever has no such line at all is
+  read by the engine.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -40,6 +44,7 @@ from edgebook.market.bars import BarSeries
 from edgebook.ports import TokenInfo
 
 STATES = ("S0", "S1", "S2", "S3", "S4")
+DOMINANCES = ("BTC.D", "USDT.D")
 _OWN = {"open", "high", "low", "price", "volume"}
 _KINDS: dict[str, str] = {f.name: str(f.type) for f in dataclasses.fields(MarketReading)}
 #: Scores, averages and flags that a line may set, by kind.
@@ -64,6 +69,7 @@ class _Token:
     price: float
     volume: float
     first: int | None
+    dominance: bool = False
     moves: dict[int, tuple[float | None, float | None]] = field(default_factory=dict)
     missing: list[tuple[int, int]] = field(default_factory=list)
 
@@ -84,23 +90,31 @@ class ScriptSource:
         self.start = self._end = 0
         self._history = 70 * DAY
         self.base_timeframe = "1m"
+        self._dominance = False
         self._tokens: dict[str, _Token] = {}
         self.readings: list[ScriptedReading] = []
         rows = _rows(path)
         self._read_header(*rows[0])
-        rest = sorted(rows[1:], key=lambda row: "token" not in row[1])
+        rest = sorted(rows[1:], key=lambda row: "token" not in row[1] and "dominance" not in row[1])
         for where, row in rest:
             try:
                 self._read(where, row)
             except (TypeError, ValueError, OverflowError) as error:
                 raise InputError(f"{where}: {error}") from error
-        if not self._tokens:
+        if not self.symbols:
             raise InputError(f"{path}: a script needs at least one line with a token")
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """All symbols, ascending."""
-        return tuple(sorted(self._tokens))
+        """All tokens, ascending; of `dominances` those."""
+        return tuple(sorted(symbol for symbol, one in self._tokens.items() if one.dominance == self._dominance))
+
+    @property
+    def dominances(self) -> ScriptSource | None:
+        """The dominances, as a source of their own; None where there are none."""
+        twin = copy.copy(self)
+        twin._dominance = True
+        return twin if twin.symbols else None
 
     @property
     def span(self) -> tuple[int, int | None]:
@@ -154,6 +168,8 @@ class ScriptSource:
     def _read(self, where: str, row: Mapping[str, Any]) -> None:
         if "token" in row:
             return self._read_token(where, row)
+        if "dominance" in row:
+            return self._read_dominance(where, row)
         symbol = row.get("symbol")
         if not isinstance(symbol, str) or not symbol:
             raise InputError(f"{where}: symbol is missing; a line is of a token or has a symbol")
@@ -188,6 +204,16 @@ class ScriptSource:
         if price <= 0 or volume < 0:
             raise InputError(f"{where}: price must be above 0 and volume not below, were {price:g} and {volume:g}")
         self._tokens[symbol] = _Token(info, price, volume, first)
+
+    def _read_dominance(self, where: str, row: Mapping[str, Any]) -> None:
+        _only(where, row, {"dominance", "price", "first"})
+        symbol, price = row["dominance"], _number(where, row, "price", 50.0)
+        if symbol not in DOMINANCES or symbol in self._tokens:
+            raise InputError(f"{where}: dominance {symbol!r} must be one of {', '.join(DOMINANCES)}, once")
+        if not 0 < price < 100:
+            raise InputError(f"{where}: a dominance is a percentage above 0 and below 100, was {price:g}")
+        first = _when(where, row, "first") if "first" in row else None
+        self._tokens[symbol] = _Token(TokenInfo(symbol, symbol, ""), price, 1.0, first, dominance=True)
 
     def _move(self, where: str, row: Mapping[str, Any], symbol: str, ts: int) -> None:
         token = self._token(where, symbol)
