@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,7 @@ def _list(names: Sequence[str], *, as_json: bool) -> None:
 
 def _campaign(names: Sequence[str], places: Sequence[str], out: Path | None, *, as_json: bool) -> None:
     """Run scenarios on each database; exit code 1 if any packet died."""
+    from edgebook import __version__
     from edgebook.flow.campaign import Outcome, run_campaign
     from edgebook.flow.transcript import write
 
@@ -67,7 +69,8 @@ def _campaign(names: Sequence[str], places: Sequence[str], out: Path | None, *, 
             lines.print(text, soft_wrap=True, markup=False, highlight=False)
 
     outcomes = [one for place in places for one in run_campaign(names, place, told=tell)]
-    files = write(outcomes, out) if out is not None else []
+    head = f"Run on {datetime.now(UTC):%Y-%m-%d} with edgebook {__version__}: "
+    files = write(outcomes, out, head) if out is not None else []
     died = sum(one.verdict == "died" for one in outcomes)
     if as_json:
         typer.echo(json.dumps([one.row() for one in outcomes]))

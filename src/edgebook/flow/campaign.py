@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edgebook.domain.errors import EdgebookError, InputError
-from edgebook.flow import (
+from edgebook.flow.check import SCENARIOS, Finding, Flow, Moved, PacketDiedError, Scenario, clocks_text, required
+from edgebook.flow.databases import Databases, databases_of
+from edgebook.flow.running import COMMAND, SystemDiedError
+from edgebook.flow.scenarios import (
     appetite,
     blocks,
     bring_up,
@@ -31,9 +34,6 @@ from edgebook.flow import (
     telemetry,
     tuning_flips,
 )
-from edgebook.flow.check import SCENARIOS, Finding, Flow, Moved, PacketDiedError, Scenario, clocks_text, required
-from edgebook.flow.databases import Databases, databases_of
-from edgebook.flow.running import COMMAND, SystemDiedError
 
 #: Modules whose scenarios are run, in the order of trading.md 8.
 MODULES = (

@@ -57,9 +57,11 @@ def exactly(*wanted: Any) -> Expected:
 
     >>> exactly("S1", "S2").holds([("S1",), ("S2",)]), exactly((1, 0.5)).holds([(1, 0.5 + 1e-12)])
     (True, True)
+    >>> exactly(("1h", "watchlist"), ("4h", "dormant")).words
+    '1h, watchlist; 4h, dormant'
     """
     table = [row if isinstance(row, tuple) else (row,) for row in wanted]
-    words = ", ".join(str(row[0]) if len(row) == 1 else str(row) for row in table) or "no row"
+    words = "; ".join(", ".join(map(str, row)) for row in table) or "no row"
     return Expected(words, lambda found: len(found) == len(table) and all(map(_alike, found, table)))
 
 

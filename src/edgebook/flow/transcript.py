@@ -12,15 +12,15 @@ from edgebook.domain.errors import InputError
 from edgebook.flow.campaign import Outcome
 
 
-def write(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """Write all files of a campaign; gives their paths.
+def write(outcomes: Sequence[Outcome], folder: Path, head: str = "") -> list[Path]:
+    """Write all files of a campaign; gives their paths. ``head`` says when it was run, and with what.
 
     Raises:
         InputError: the folder cannot be made or written.
     """
     texts = {
-        "flow.json": json.dumps([_plain(one) for one in outcomes], indent=1) + "\n",
-        "README.md": summary(outcomes),
+        "flow.json": json.dumps([_plain(one) for one in outcomes], separators=(",", ":")) + "\n",
+        "README.md": summary(outcomes, head),
     }
     for one in outcomes:
         texts[f"{one.scenario}.{one.db}.md"] = transcript(one)
@@ -38,10 +38,14 @@ def write(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
     return written
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
+def summary(outcomes: Sequence[Outcome], head: str = "") -> str:
     """The table of scenarios, and of everything that was seen to move."""
-    lines = ["# Flow", "", "| scenario | what | database | packets | last stage | verdict | seconds |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    arrived = sum(one.verdict == "arrived" for one in outcomes)
+    lines = ["# Flow", "", f"{head}{arrived} of {len(outcomes)} arrived.", ""]
+    lines += [
+        "| scenario | what | database | packets | last stage | verdict | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for one in outcomes:
         verdict = "arrived" if one.verdict == "arrived" else f"**died at {one.died_at}**"
         lines.append(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgebook.adapters.feeds.script import ScriptSource
 from edgebook.domain.decay import DAY
 from edgebook.domain.timeframe import micros
-from edgebook.flow.markets import Chance, Habits, Market, Truth, planted, shuffled, turns
+from edgebook.flow.scenarios.markets import Chance, Habits, Market, Truth, planted, shuffled, turns
 from edgebook.flow.story import Story
 from edgebook.runtime.scripted import Script
 
