@@ -22,7 +22,7 @@ def test_every_packet_arrives_on_sqlite(name: str):
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "LONG"])  # a month once is enough for a gate
 def test_every_packet_arrives_on_postgresql(name: str, pg_server: Server):
     with databases_of(pg_server.url("postgres")) as databases:
         outcome = run_scenario(SCENARIOS[name], databases)

@@ -99,7 +99,7 @@ def test_a_wrong_answer_says_packet_stage_expectation_answer_and_query(flow):
         flow.check("facts", "SELECT key FROM meta ORDER BY key", exactly("a", "b"))
 
     assert str(death.value) == (
-        "packet p-1 died at stage facts: expected a, b, found 3 rows: a; b; c: SELECT key FROM meta ORDER BY key"
+        "packet p-1 died at stage facts: expected a; b, found 3 rows: a; b; c: SELECT key FROM meta ORDER BY key"
     )
     assert [finding.passed for finding in flow.findings] == [False]
 

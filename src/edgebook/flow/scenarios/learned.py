@@ -19,7 +19,10 @@ class Gate(NamedTuple):
 
 _S1 = Gate("module=pm|pattern_key=uptrend.S1.buy_flag", "entry", "S1", "s1_entry")
 _S3 = Gate("module=pm|pattern_key=uptrend.S3.dx", "add", "S3", "s3_retest")
-GATES = {"ts_min": _S1, "halo": _S1, "dx_min": _S3}
+GATES = {
+    **dict.fromkeys(("ts_min", "halo", "slope_min"), _S1),
+    **dict.fromkeys(("dx_min", "slow_slope_min", "edx_supp_mult"), _S3),
+}
 
 LOOSER, TIGHTER = -1, 1
 

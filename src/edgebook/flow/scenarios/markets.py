@@ -2,8 +2,8 @@
 
 An attempt is one trend of one token on one timeframe. It offers a chance in S1 at a random distance ``u`` from a gate
 (in severity caps from the gate's base, positive inside), and where that succeeds it may offer a dip in S3 at another
-distance from ``dx_min``. How often a chance succeeds is said by the scenario, from token, moment and distance: that is
-the truth the system has to find. Everything follows from a seed.
+distance from a gate of its own. How often a chance succeeds is said by the scenario, from token, moment and distance:
+that is the truth the system has to find. Everything follows from a seed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from edgebook.flow.story import Story, iso, signal
 PRICE = 100.0
 #: Rise of a chance that succeeds and fall of one that fails, in logs of the price.
 RISE, FALL = 0.025, 0.02
+#: What EDX asks more of DX where a dip lies near ``edx_supp_mult``.
+SUPPRESSION = 0.1
 #: One market cap per cap class, USD.
 CAPS: Mapping[str, float] = {"micro": 2e6, "mid": 2e7, "big": 2e8, "large": 7e8}
 #: State of the drivers on a good and on a bad day.
@@ -53,13 +55,14 @@ class Habits:
         rest: bars of calm between two attempts, at least and at most.
         entries, dips: how many caps inside its gate a chance in S1, a dip in S3 lies, at least and at most; no dips
             where that is None.
-        lever: the gate that chances in S1 lie near.
+        lever, dip_lever: the gate that chances in S1 lie near, and that of dips in S3.
     """
 
     rest: tuple[int, int] = (1, 3)
     entries: tuple[float, float] = (-1.4, 1.4)
     dips: tuple[float, float] | None = (-1.4, 1.4)
     lever: str = "ts_min"
+    dip_lever: str = "dx_min"
 
 
 @dataclass(slots=True)
@@ -152,7 +155,7 @@ class Market:
         if habits.dips is not None:
             u, good = offer("S3", habits.dips)
             for _ in range(2):
-                then("S3", None, _near_s3(u))
+                then("S3", None, _near_s3(habits.dip_lever, u))
             if good:
                 up += RISE + rng.gauss(0.0, 0.001)
                 then("S3", up)
@@ -176,13 +179,25 @@ def _near_s1(lever: str, u: float) -> Scores:
     at = row.base + row.polarity * u * row.cap
     if lever == "halo":
         return lambda price: {"ts_score": 0.9, "ema60": price * (1 - 0.01 * at)}
+    if lever == "slope_min":
+        return lambda price: {"ts_score": 0.9, "ema60": price, "ema60_slope": at, "ema144_slope": at}
     return lambda price: {"ts_score": at, "ema60": price}
 
 
-def _near_s3(u: float) -> Scores:
-    """An S3 bar ``u`` caps inside ``dx_min``; a third of the way down the hallway, where nothing is added to DX."""
-    at = LEVERS["dx_min"].base + u * LEVERS["dx_min"].cap
-    return lambda price: {"ts_score": 0.9, "dx": at, "ema144": price * 1.003, "ema333": price * 0.994}
+def _near_s3(lever: str, u: float) -> Scores:
+    """An S3 bar ``u`` caps inside one gate and well inside the others, a third of the way down the hallway: nothing is
+    added to DX there. Under ``edx_supp_mult`` EDX asks `SUPPRESSION` more of DX; u is in caps of ``dx_min``."""
+    dx = LEVERS["dx_min"]
+
+    def bar(price: float) -> dict[str, Any]:
+        scores = {"ts_score": 0.9, "ema144": price * 1.003, "ema333": price * 0.994}
+        if lever == "slow_slope_min":
+            slope = LEVERS[lever].base + u * LEVERS[lever].cap
+            return scores | {"dx": 0.95, "ema250_slope": slope, "ema333_slope": slope}
+        more = SUPPRESSION if lever == "edx_supp_mult" else 0.0
+        return scores | {"dx": dx.base + more + u * dx.cap, "edx_suppression": more}
+
+    return bar
 
 
 def _top(price: float) -> dict[str, Any]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgebook.domain.decay import DAY, HOUR
 from edgebook.domain.levers import LEVERS
+from edgebook.flow.book import Rows
 from edgebook.flow.check import Flow, exactly, none, scenario, some, that
 from edgebook.flow.running import Running
 from edgebook.flow.scenarios.learned import LOOSER, TIGHTER, gate_acts, learnt_gate, saw_gate
 from edgebook.flow.scenarios.markets import Chance, Habits, Market, Truth, planted, turns
-from edgebook.flow.story import START, Story, signal
+from edgebook.flow.story import START, Story, Tale, signal
 
 #: Days of learning; then a good and a bad day with all lessons, a bad one without those of bad days, a good one after
 #: everything was taken back.
 _LEARNT = 12
 _DAYS = ("good", "bad") * 6 + ("good", "bad", "bad", "good")
-_HALO_DAYS = 7
+_HALO_DAYS, _OTHER_DAYS = 7, 6
+Bars = Callable[[Tale], Tale]
 _TRUTH = Truth(
     {("good", "S1"): -1.0, ("good", "S3"): -1.0, ("bad", "S1"): 1.0, ("bad", "S3"): 1.0}, inside=0.95, outside=0.05
 )
@@ -91,6 +94,8 @@ def tuning_flips(flow: Flow) -> None:
         for probe in _OUTSIDE:
             _probed(flow, story, probe, 2, "reverted: back to base", 0, False)
     _outlived(flow)
+    for lever, habits, bars in _OTHERS:
+        _other(flow, lever, habits, bars)
 
 
 def _probed(flow: Flow, story: Story, probe: _Probe, nth: int, what: str, way: int | None, bought: bool) -> None:
@@ -184,12 +189,55 @@ def _outlived(flow: Flow) -> None:
         flow.about("wideusdt")
         system.pass_until(START + 38 * HOUR)
         lesson = learnt_gate(flow, "halo", LOOSER)
-        _halo(flow, "WIDEUSDT", "with a lesson in force", (False, True))
+        _windows(flow, "WIDEUSDT", "halo", "with a lesson in force", (False, True))
         system.pass_until(story.end)
         _withdrawn(flow, lesson)
-        _halo(flow, "WIDEUSDT", "the lesson withdrawn", (False, True, False))
+        _windows(flow, "WIDEUSDT", "halo", "the lesson withdrawn", (False, True, False))
         flow.about("tinyusdt")
-        _halo(flow, "TINYUSDT", "with one of its own", (False, True, True))
+        _windows(flow, "TINYUSDT", "halo", "with one of its own", (False, True, True))
+
+
+def _other(flow: Flow, lever: str, habits: Habits, probe: Bars) -> None:
+    """A gate on its own: chances up to a cap outside it win; the same probe before learning and after."""
+    story = Story(_OTHER_DAYS, history_days=16)
+    last = story.end - DAY
+    market = Market(story, 9, until=last)
+    crowd = [f"ALL{i:02d}USDT" for i in range(12)]
+    for symbol in crowd:
+        story.token(symbol, mcap_usd=2_000_000)
+        market.live(symbol, ("1h",), lambda chance: 0.95 if chance.u > -1.0 else 0.03, {"1h": habits})
+    tale = story.tale(story.token("PROBEUSDT", mcap_usd=2_000_000), "1h", 3)
+    for at in (story.start, last):
+        probe(tale.until(at + 4 * HOUR).state("S1", 100)).calm().state("S0", 99.5)
+    with flow.system(story, timeframes="1h", starting_cash_usd=10_000_000) as system:
+        flow.inject(system, *(signal(symbol.lower(), symbol) for symbol in [*crowd, "PROBEUSDT"]))
+        flow.about("probeusdt")
+        system.pass_until(story.end)
+        learnt_gate(flow, lever, LOOSER)
+        _windows(flow, "PROBEUSDT", lever, "with a lesson in force", (False, True))
+
+
+def _leaning(tale: Tale) -> Tale:
+    """An S1 bar at EMA60, which falls a little."""
+    return tale.bar(ts_score=0.9, ema60=100, ema60_slope=-0.0005, ema144_slope=-0.0005)
+
+
+def _sagging(tale: Tale) -> Tale:
+    """A cheap dip under slow averages that fall a little."""
+    return tale.state("S2", 102).state("S3", 102).dip(0.95, ema250_slope=-0.0003, ema333_slope=-0.0003)
+
+
+def _fading(tale: Tale) -> Tale:
+    """A dip that would be cheap enough but for what EDX asks more."""
+    return tale.state("S2", 102).state("S3", 102).dip(0.69, edx_suppression=0.1)
+
+
+#: The gates that are left: how tokens live near them, and a probe just outside each.
+_OTHERS: tuple[tuple[str, Habits, Bars], ...] = (
+    ("slope_min", Habits(entries=(-1.6, 1.0), dips=None, lever="slope_min"), _leaning),
+    ("slow_slope_min", Habits(entries=(1.1, 1.4), dips=(-1.6, 1.0), dip_lever="slow_slope_min"), _sagging),
+    ("edx_supp_mult", Habits(entries=(1.1, 1.4), dips=(-1.6, 1.0), dip_lever="edx_supp_mult"), _fading),
+)
 
 
 def _withdrawn(flow: Flow, lesson: str) -> None:
@@ -209,27 +257,30 @@ def _withdrawn(flow: Flow, lesson: str) -> None:
     )
 
 
-def _halo(flow: Flow, symbol: str, when: str, wide: tuple[bool, ...]) -> None:
-    """By window of a probe 1.1 ATR from EMA60: whether the halo was wider than at its base, and it was entered."""
+def _windows(flow: Flow, symbol: str, lever: str, when: str, looser: tuple[bool, ...]) -> None:
+    """By window of a probe just outside the base gate: whether the gate in force was looser, and it was entered."""
+    row = LEVERS[lever]
     of = "FROM ad_strands WHERE kind = 'uptrend_buy_window' AND symbol = :symbol ORDER BY seq"
+
+    def as_told(found: Rows) -> bool:
+        moves = [(row.base - float(value)) * row.polarity / row.cap for _, value in found]
+        return len(moves) == len(looser) and all(
+            move > 0.25 if moved else move == 0.0 for move, moved in zip(moves, looser, strict=True)
+        )
+
     windows = flow.check(
         "gate resolution",
-        f"SELECT id, $num(content, thresholds_effective.halo) {of}",
-        that(
-            f"{when}: halo by window {', '.join('above 1.1' if one else '1' for one in wide)}",
-            lambda f: (
-                len(f) == len(wide) and all((v > 1.1) if w else (v == 1.0) for (_, v), w in zip(f, wide, strict=True))
-            ),
-        ),
+        f"SELECT id, $num(content, thresholds_effective.{lever}) {of}",
+        that(f"{when}: {lever} by window {', '.join('looser' if one else 'base' for one in looser)}", as_told),
         symbol=symbol,
     )
     flow.check(
         "PM",
         f"SELECT $flag(content, entered) {of}",
         that(
-            f"{when}: entered by window {', '.join('yes' if one else 'no' for one in wide)}",
-            lambda f: tuple(bool(v) for (v,) in f) == wide,
+            f"{when}: entered by window {', '.join('yes' if one else 'no' for one in looser)}",
+            lambda f: tuple(bool(v) for (v,) in f) == looser,
         ),
         symbol=symbol,
     )
-    flow.saw(f"halo of windows, {symbol}", windows[0 if wide[-1] else 1], windows[-1], when)
+    flow.saw(f"{lever} of windows, {symbol}", windows[0 if looser[-1] else 1], windows[-1], when)
