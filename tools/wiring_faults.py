@@ -476,6 +476,25 @@ def s1_once_per_life() -> None:
     swap("trading.position:_UNTOUCHED", lambda fresh: {k: v for k, v in fresh.items() if k != "s1_used"})
 
 
+@fault("a reclaim of EMA333 is never bought", "F4", "reclaim")
+def reclaim_never_bought() -> None:
+    """trading.md 9.5: the gate of the rebuy is dead."""
+    swap("trading.actions:wants_reclaim", lambda old: lambda position, reading, rules: False)
+
+
+@fault("a reclaim is bought as often as it is seen", "F4", "reclaim")
+def reclaim_bought_again() -> None:
+    """The rebuy does not use itself up."""
+
+    def again(old: Callable[..., Any]) -> Callable[..., Any]:
+        def wants(position: Any, reading: Any, rules: Any) -> bool:
+            return bool(rules.reclaim_enabled and reading.reclaimed_ema333 and position.emergency.exit_value > 0)
+
+        return wants
+
+    swap("trading.actions:wants_reclaim", again)
+
+
 @fault("the rungs of a DX ladder have no distance", "F8", "pool")
 def rungs_without_distance() -> None:
     """The pool is spent at one price; the place of the next rung is part of the pool."""

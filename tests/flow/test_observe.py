@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from edgebook.cli.app import app
 from edgebook.domain.errors import InputError
+from edgebook.flow.book import Book
 from edgebook.flow.observe import Fate, observe
 from edgebook.flow.running import COMMAND, Running
 from edgebook.flow.story import Story, signal
@@ -44,8 +46,8 @@ def fates(database: Path, last: int = 10) -> dict[str, Fate]:
 
 def broken(ran: Path, tmp_path: Path, *statements: str) -> Path:
     """A copy of the database after some statements."""
-    copy = Path(shutil.copy(ran, tmp_path / "broken.db"))
-    with sqlite3.connect(copy) as connection:
+    copy = fresh_copy(ran, tmp_path)
+    with closing(sqlite3.connect(copy)) as connection, connection:
         for statement in statements:
             assert connection.execute(statement).rowcount != 0
     return copy
@@ -90,11 +92,18 @@ def test_an_action_without_an_end_of_its_order_died_at_the_executor(ran, tmp_pat
 
 
 def broken_log(ran: Path, tmp_path: Path, *statements: str) -> Path:
-    copy = Path(shutil.copy(ran, tmp_path / "broken.db"))
-    with sqlite3.connect(copy) as connection:
+    copy = fresh_copy(ran, tmp_path)
+    with closing(sqlite3.connect(copy)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
     return copy
+
+
+def fresh_copy(ran: Path, tmp_path: Path) -> Path:
+    """A copy that no write-ahead log of an earlier one lies beside."""
+    for left in tmp_path.glob("broken.db*"):
+        left.unlink()
+    return Path(shutil.copy(ran, tmp_path / "broken.db"))
 
 
 def test_a_packet_that_was_not_read_waits_until_the_watermark_is_past_it(ran, tmp_path):
@@ -122,7 +131,64 @@ def test_the_command_says_so_and_its_exit_code_too(ran, tmp_path):
 def test_no_database_of_ours_is_said_in_one_line(tmp_path):
     other = tmp_path / "other.db"
     sqlite3.connect(other).execute("CREATE TABLE x (y)")
-    with pytest.raises(InputError, match="no edgebook database"):
+    with pytest.raises(InputError, match="holds tables of another program"):
         observe(f"sqlite:///{other}")
+    (tmp_path / "text.db").write_text("no database at all, but long enough to be looked at" * 20)
+    with pytest.raises(InputError, match="no edgebook database to observe: file is not a database"):
+        observe(f"sqlite:///{tmp_path / 'text.db'}")
     with pytest.raises(InputError, match="no such database"):
         observe(f"sqlite:///{tmp_path / 'nothing.db'}")
+
+
+def test_a_database_of_another_release_is_refused_and_not_misread(ran, tmp_path):
+    older = broken(ran, tmp_path, "UPDATE edgebook_revision SET version_num = '0001'")
+    with pytest.raises(InputError, match="has schema revision 0001, this release reads"):
+        observe(f"sqlite:///{older}")
+
+
+def test_an_order_that_a_venue_still_works_on_is_waited_for(ran, tmp_path):
+    """Until a day after it had to end."""
+    undo = "DROP TRIGGER ad_strands_no_delete"
+    unsettled = "DELETE FROM ad_strands WHERE kind = 'order_filled' AND symbol = 'HELDUSDT'"
+    planned = "UPDATE orders SET status = 'planned' WHERE symbol = 'HELDUSDT'"
+    fate = fates(broken_log(ran, tmp_path, undo, unsettled, planned))["held"]
+    assert (fate.verdict, fate.at) == ("waiting", "executor")
+    stuck = "UPDATE orders SET expires_ts = expires_ts - 172800000000 WHERE symbol = 'HELDUSDT'"
+    fate = fates(broken_log(ran, tmp_path, undo, unsettled, planned, stuck))["held"]
+    assert (fate.verdict, fate.at) == ("died", "executor")
+    assert "a day after they had to end" in fate.why
+
+
+def test_a_packet_whose_place_another_has_is_superseded_and_one_about_a_paused_token_too(tmp_path):
+    """Nobody has to look for them: nothing is broken."""
+    story = Story(1.0)
+    for symbol in ("TWICEUSDT", "PAUSEDUSDT"):
+        story.token(symbol)
+    feed = f"script:{story.write(tmp_path / 'script.jsonl')}"
+    database = tmp_path / "book.db"
+    with Running(COMMAND, tmp_path, f"sqlite:///{database}", feed) as system:
+        system.inject(signal("first", "TWICEUSDT", story.start + HOUR), signal("before", "PAUSEDUSDT"))
+        for (key,) in Book(system.db).ask("SELECT key FROM positions WHERE symbol = 'PAUSEDUSDT'"):
+            system.move(key, "pause")
+        system.pass_until(story.start + 2 * HOUR)
+        system.inject(signal("second", "TWICEUSDT", story.start + 2 * HOUR, curator="bob"))
+        system.inject(signal("paused", "PAUSEDUSDT", story.start + 2 * HOUR, curator="bob"))
+        system.inject(signal("late", "TWICEUSDT", story.start + HOUR, curator="cay"))
+        system.stop()
+    found = {name: (fate.verdict, fate.at) for name, fate in fates(database).items()}
+    assert found == {
+        "first": ("superseded", "S0->S1"),
+        "second": ("waiting", "S0->S1"),
+        "late": ("superseded", "DM fan-out"),
+        "before": ("waiting", "S0->S1"),
+        "paused": ("superseded", "DM fan-out"),
+    }
+
+
+@pytest.mark.parametrize("more", [["F1"], ["--out", "report"]])
+def test_observing_takes_no_scenario_and_writes_nothing(ran, more, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(app, ["flow", "--observe", "--db", f"sqlite:///{ran}", *more])
+    assert isinstance(told.exception, InputError)
+    assert "--observe" in told.exception.message
+    assert not list(tmp_path.iterdir())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,6 +42,8 @@ def flow(
 ) -> None:
     """Start the system, inject packets, only query: each arrives, or died at a stage. Exit code 1 if any died."""
     if watched:
+        if scenarios or out is not None:
+            raise InputError("--observe looks at your own system: it takes no scenario and no --out")
         _observe(db, last, as_json=as_json)
     elif listed:
         _list(scenarios or (), as_json=as_json)
@@ -58,7 +63,7 @@ def _campaign(names: Sequence[str], places: Sequence[str], out: Path | None, *, 
     """Run scenarios on each database; exit code 1 if any packet died."""
     from edgebook import __version__
     from edgebook.flow.campaign import Outcome, run_campaign
-    from edgebook.flow.transcript import write
+    from edgebook.flow.transcript import make_folder, write
 
     lines = console()
 
@@ -68,7 +73,10 @@ def _campaign(names: Sequence[str], places: Sequence[str], out: Path | None, *, 
             text = f"{one.scenario:4} {one.db:10} {len(one.findings):3} stages {one.wall_s:6.1f} s  {end}"
             lines.print(text, soft_wrap=True, markup=False, highlight=False)
 
-    outcomes = [one for place in places for one in run_campaign(names, place, told=tell)]
+    if out is not None:
+        make_folder(out)
+    with _ended_by_signals():
+        outcomes = [one for place in places for one in run_campaign(names, place, told=tell)]
     head = f"Run on {datetime.now(UTC):%Y-%m-%d} with edgebook {__version__}: "
     files = write(outcomes, out, head) if out is not None else []
     died = sum(one.verdict == "died" for one in outcomes)
@@ -80,6 +88,21 @@ def _campaign(names: Sequence[str], places: Sequence[str], out: Path | None, *, 
         lines.print(text, markup=False, highlight=False)
     if died:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the campaign as Ctrl-C does: its system is ended, its databases are dropped."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _observe(db: list[str] | None, last: int, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgebook.domain.errors import EdgebookError
 from edgebook.flow.book import Book, Rows
 from edgebook.flow.running import COMMAND, Running
 from edgebook.flow.story import Story, iso
@@ -225,9 +226,13 @@ class Flow:
             PacketDiedError: with the query that shows it.
         """
         assert self.book is not None, "start a system first"
-        found = self.book.ask(query, **values)
-        passed = _holds(expected, found)
         spelt = self.book.spelt(query, **values)
+        try:
+            found = self.book.ask(query, **values)
+        except EdgebookError as error:
+            self.findings.append(Finding(stage, self.packet, spelt, expected.words, ((error.message,),), 1, False))
+            raise PacketDiedError(stage, self.packet or "-", f"expected {expected.words}, {error.message}") from error
+        passed = _holds(expected, found)
         kept = tuple(found[:SHOWN])
         self.findings.append(Finding(stage, self.packet, spelt, expected.words, kept, len(found), passed))
         if not passed:

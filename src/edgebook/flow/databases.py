@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,7 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self._url, self._numbers, self._made = make_url(parse_address(url).url), itertools.count(1), list[str]()
+        self._run_of = f"{os.getpid()}_{secrets.token_hex(4)}"  # two machines may have one process number
 
     def fresh(self) -> str:
         """The URL of an empty database.
@@ -68,9 +70,13 @@ class Server:
         Raises:
             InputError: the server cannot be reached, or the user may not create one.
         """
-        name = f"edgebook_flow_{os.getpid()}_{next(self._numbers)}"
-        self._run(f'CREATE DATABASE "{name}" ENCODING UTF8 TEMPLATE template0')
-        self._made.append(name)
+        name = f"edgebook_flow_{self._run_of}_{next(self._numbers)}"
+        self._made.append(name)  # before it is there: what is interrupted meanwhile is dropped, too
+        try:
+            self._run(f'CREATE DATABASE "{name}" ENCODING UTF8 TEMPLATE template0')
+        except InputError:
+            self._made.remove(name)
+            raise
         bare = self._url.set(drivername="postgresql", database=name)
         return bare.render_as_string(hide_password=False)
 

@@ -2,8 +2,9 @@
 
 Nothing is started, injected or written. A packet is ``arrived`` when a trade of it stands in the statistics,
 ``rejected`` when the decision maker said no, ``waiting`` when the next stage may still come (the trend has not begun, a
-trade is open, a job's slot is ahead), and ``died`` when a stage that is behind it left nothing: then something is
-broken, and the query shows it.
+trade is open, a job's slot is ahead), ``superseded`` when a newer packet about its token has its place, or its
+positions were paused when it came, and ``died`` when a stage that is behind it left nothing: then something is broken,
+and the query shows it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
+from edgebook.adapters.database import open_engine, parse_address, require_schema
 from edgebook.domain.errors import InputError, PortError
 from edgebook.flow.book import Book, Rows
 from edgebook.flow.story import iso
@@ -23,8 +27,8 @@ class Fate:
 
     Attributes:
         packet: strand id of the signal; ``name`` is the id its sender gave it.
-        verdict: ``arrived``, ``rejected``, ``waiting`` or ``died``.
-        at: the stage it waits for, was rejected or died at; "" when it arrived.
+        verdict: ``arrived``, ``rejected``, ``waiting``, ``superseded`` or ``died``.
+        at: the stage it waits for, was rejected, superseded or died at; "" when it arrived.
         why: in words; ``query`` shows what was asked there.
         found: rows seen at each stage it passed.
     """
@@ -68,10 +72,11 @@ def observe(url: str, last: int = 10) -> tuple[Health, list[Fate]]:
     """The system's health, and the fate of its last packets, newest first.
 
     Raises:
-        InputError: the database cannot be read, or is none of edgebook's.
+        InputError: the database cannot be read, is none of edgebook's, or has another schema revision.
     """
     book = Book(url)
     try:
+        _check_schema(url)
         marks = {name: (seq, at) for name, seq, at in book.ask("SELECT key, seq, at FROM watermarks")}
         failed = book.ask(
             "SELECT r.name, r.error FROM job_runs r WHERE r.status = 'failed' AND r.slot ="
@@ -83,12 +88,19 @@ def observe(url: str, last: int = 10) -> tuple[Health, list[Fate]]:
             " WHERE kind = 'social_lowcap' ORDER BY seq DESC LIMIT :last",
             last=last,
         )
-    except PortError as error:
-        raise InputError(f"no edgebook database to observe: {error.message}") from error
+    except (PortError, DBAPIError) as error:
+        said = error.message if isinstance(error, PortError) else str(error.orig).strip()
+        raise InputError(f"no edgebook database to observe: {said}") from error
     clock = int(marks.get("clock", (0, 0))[1])
     seen = {name: int(seq) for name, (seq, _) in marks.items()}
     fates = [_Follower(book, clock, seen, Fate(*map(_plain, row))).follow() for row in signals]
     return Health(clock, failed, dead), fates
+
+
+def _check_schema(url: str) -> None:
+    address = parse_address(url)
+    with open_engine(address, read_only=True).connect() as connection:
+        require_schema(connection, address)
 
 
 def _plain(value: Any) -> Any:
@@ -147,6 +159,16 @@ class _Follower:
             " ORDER BY p.timeframe"
         )
         if not found:
+            barred = self._ask(
+                "SELECT w.kind FROM ad_strands s, ad_strands w WHERE s.kind = 'decision_lowcap'"
+                " AND s.causation_id = :packet AND $len(s.content, position_ids) = 0 AND w.symbol = s.symbol"
+                " AND w.seq < s.seq AND w.id <> :packet AND ((w.kind = 'position_status'"
+                " AND $text(w.content, status) = 'paused') OR (w.kind = 'social_lowcap' AND w.ts_event >= :at))",
+                at=self._fate.ts,
+            )
+            if barred:
+                why = "approved, but every position of its token was paused, or had an answer to a newer message"
+                raise _StoppedError("superseded", "DM fan-out", why)
             raise _StoppedError("died", "DM fan-out", "approved, but no position stands behind it")
         return len(found)
 
@@ -159,8 +181,18 @@ class _Follower:
             " WHERE kind IN ('uptrend_stage_transition', 'pm_action') AND correlation_id = :packet"
         )
         if not found:
+            self._stop_if_superseded("S0->S1")
             raise _StoppedError("waiting", "S0->S1", self._positions_said() + "; the trend has not moved since")
         return len(found)
+
+    def _stop_if_superseded(self, at: str) -> None:
+        """Stop where no position acts, or is going to act, on its decision."""
+        found = self._ask(
+            "SELECT p.timeframe, p.decision_id = s.id OR p.pending_decision_id = s.id FROM ad_strands s, positions p"
+            " WHERE s.kind = 'decision_lowcap' AND s.causation_id = :packet AND p.symbol = s.symbol"
+        )
+        if found and not any(mine for _, mine in found):
+            raise _StoppedError("superseded", at, "a later decision on its token has taken its place")
 
     def _positions_said(self) -> str:
         found = self._ask(
@@ -179,6 +211,7 @@ class _Follower:
                 "SELECT kind, content FROM ad_strands WHERE kind = 'pm_skipped' AND correlation_id = :packet"
                 " ORDER BY seq DESC LIMIT 1"
             )
+            self._stop_if_superseded("PM plan")
             windows = self._ask(
                 "SELECT id FROM ad_strands WHERE kind = 'uptrend_buy_window' AND correlation_id = :packet"
             )
@@ -190,14 +223,14 @@ class _Follower:
         lost = self._ask(
             "SELECT a.id FROM ad_strands a LEFT JOIN ad_strands f ON f.causation_id = a.id"
             " AND f.kind IN ('order_filled', 'order_rejected', 'order_expired')"
-            " LEFT JOIN orders o ON o.action_id = a.id AND o.status = 'open'"
+            " LEFT JOIN orders o ON o.action_id = a.id AND o.status = 'planned'"
             " WHERE a.kind = 'pm_action' AND a.correlation_id = :packet AND f.id IS NULL AND o.key IS NULL"
         )
         if lost:
             raise _StoppedError("died", "executor", f"{len(lost)} actions have neither an open order nor an end of it")
         late = self._ask(
             "SELECT o.key FROM orders o JOIN ad_strands a ON a.id = o.action_id WHERE a.correlation_id = :packet"
-            " AND o.status = 'open' AND o.expires_ts + 86400000000 < :clock",
+            " AND o.status = 'planned' AND o.expires_ts + 86400000000 < :clock",
             clock=self._clock,
         )
         if late:

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgebook.domain.errors import InputError
-from edgebook.runtime.ingress import Answer, is_running, post, post_clock, post_move, post_steer, post_turn
+from edgebook.runtime.ingress import (
+    Answer,
+    address_file,
+    is_running,
+    post,
+    post_clock,
+    post_move,
+    post_steer,
+    post_turn,
+)
 
 #: What starts edgebook; the mutation check puts another module in its place.
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "edgebook")
@@ -64,10 +73,15 @@ class Running:
         self.clock = 0
 
     def __enter__(self) -> Running:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # it did not listen in time, or the campaign is ended meanwhile
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        address_file(self.db).unlink(missing_ok=True)  # what was killed could not take its address back
 
     def start(self) -> Running:
         """Start the process and wait until it listens."""
@@ -130,6 +144,9 @@ class Running:
                 process.kill()
                 out, err = process.communicate()
                 return Called(None, out, f"it had not ended after {seconds:.0f} s; {err.strip()}")
+            except BaseException:  # the campaign is ended meanwhile
+                process.kill()
+                raise
         return Called(process.returncode, out, err.strip())
 
     def stop(self) -> None:

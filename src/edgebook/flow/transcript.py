@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,20 @@ from typing import Any
 
 from edgebook.domain.errors import InputError
 from edgebook.flow.campaign import Outcome
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a campaign before it begins, rather than find out after the last scenario that it cannot be.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            """Something can be written there."""
+    except OSError as error:
+        raise InputError(f"--out was {folder}: cannot be written: {error.strerror}") from error
 
 
 def write(outcomes: Sequence[Outcome], folder: Path, head: str = "") -> list[Path]:

@@ -151,6 +151,9 @@ def address_file(db_url: str) -> Path:
     """Where the address of a running system on ``db_url`` is written: beside an SQLite file, else in the user's own
     ``~/.edgebook``, under a name that follows from the address of the database without its password.
 
+    Raises:
+        InputError: the user has no home.
+
     >>> str(address_file("sqlite:////tmp/a.db"))
     '/tmp/a.db.ingress'
     >>> address_file("postgresql://me:secret@host/book") == address_file("postgres://me:other@host/book")
@@ -160,7 +163,11 @@ def address_file(db_url: str) -> Path:
     if db_url.startswith(prefix):
         return Path(db_url.removeprefix(prefix) + ".ingress")
     name = hashlib.sha256(masked(db_url).partition("://")[2].encode()).hexdigest()[:16]
-    return Path.home() / ".edgebook" / f"{name}.ingress"
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise InputError("HOME is not set, so there is no place for the address of the ingress: set it") from error
+    return home / ".edgebook" / f"{name}.ingress"
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def run_paced(
     timetable = start_pm_jobs(system.clock)
     origin, began = system.clock, time.monotonic()
     running = True
-    while running and (until is None or system.clock < until):
+    while running and not _reached(system, until):
         target = origin + int((time.monotonic() - began) * speed * 1_000_000)
         target = target if until is None else min(target, until)
         beat = time.monotonic() + PACE_SECONDS
@@ -98,11 +98,16 @@ def run_held(system: System, until: int | None, inbox: Inbox, watch: Watch | Non
     """
     timetable = start_pm_jobs(system.clock)
     walls = [end for end in (until, system.tape.end) if end is not None]
-    while (until is None or system.clock < until) and not system.exhausted:
+    while not system.exhausted and not _reached(system, until):
         _deliver(system, inbox, lambda to: _pass_time(system, timetable, min((to, *walls))))
         if watch is not None and not watch(system, system.clock):
             break
         time.sleep(HELD_SECONDS if inbox.empty() else 0.0)
+
+
+def _reached(system: System, until: int | None) -> bool:
+    """Whether no moment up to ``until`` is left, also where it lies between two bars."""
+    return until is not None and next(system.moments(until), None) is None
 
 
 def _pass_time(system: System, timetable: Timetable, until: int) -> None:

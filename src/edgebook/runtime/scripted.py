@@ -7,6 +7,7 @@ counters, trim, emergency and reclaim flags. Gates are asked later, by the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,10 @@ class Script:
         for one in sorted(readings, key=lambda reading: reading.ts):
             series = self._series.setdefault((one.symbol, one.timeframe), {})
             if one.ts in series:
-                raise InputError(f"script: {one.symbol} {one.timeframe} has two lines for one bar", stage="script")
+                raise InputError(f"script: {_named(one)} has two lines for one bar", stage="script")
             series[one.ts] = one
-        for key, series in self._series.items():
-            _check_changes(key, series)
+        for series in self._series.values():
+            _check_changes(series)
 
     def over(self, columns: EngineColumns) -> EngineColumns:
         """The columns as scripted; themselves where the script says nothing of the series.
@@ -87,14 +88,19 @@ class Script:
 NOT_SCRIPTED = Script(())
 
 
-def _check_changes(key: tuple[str, str], series: dict[int, ScriptedReading]) -> None:
+def _check_changes(series: dict[int, ScriptedReading]) -> None:
     state = "S0"
     for one in series.values():
         after = one.state or state
         change = (STATE_NAMES.index(state), STATE_NAMES.index(after))
         if state != after and change not in _CHANGES:
-            raise InputError(f"script: {key[0]} {key[1]}: no engine goes from {state} to {after}", stage="script")
+            raise InputError(f"script: {_named(one)}: no engine goes from {state} to {after}", stage="script")
         state = after
+
+
+def _named(one: ScriptedReading) -> str:
+    """A line of the script, by its bar."""
+    return f"{one.symbol} {one.timeframe} {datetime.fromtimestamp(one.ts // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _write_scores(made: EngineColumns, series: dict[int, ScriptedReading]) -> None:

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebook.adapters.feeds.script import FLAGS, SCORES, ScriptSource
+from edgebook.adapters.feeds.script import CLASSES, FLAGS, SCORES, ScriptSource
 from edgebook.domain.decay import DAY, HOUR
 from edgebook.domain.errors import InputError, MarketDataError
 from edgebook.market.bars import resample
+from edgebook.market.composite import CAP_CLASSES
 
 START = round(datetime(2024, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 HEADER = {"script": 1, "start": "2024-01-01T00:00:00Z", "end": "2024-01-02T00:00:00Z", "base": "1h", "history_days": 1}
@@ -175,7 +176,34 @@ def test_a_broken_line_is_named_by_file_line_and_field(tmp_path, name):
     assert re.match(rf"{re.escape(str(tmp_path))}/script\.jsonl:4: ", error.value.message)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"symbol": "AAAUSD", "timeframe": "1h", "ts": TS, "state": "S1"}, r"symbol 'AAAUSD' has no line .* no regime"),
+        ({"symbol": "bucket:tiny", "timeframe": "1h", "ts": TS, "state": "S1"}, r"symbol 'bucket:tiny' has no line"),
+        ({"symbol": "AAAUSDT", "timeframe": "1m", "ts": TS, "state": "S1"}, r"timeframe 1m is finer than the bars"),
+        (
+            {"symbol": "btc", "timeframe": "4h", "ts": "2024-01-01T04:00:00Z", "state": "S1"},
+            r"read on 1m, .*1h, 1d, was 4h",
+        ),
+        ({"symbol": "AAAUSDT", "missing": [TS, "2024-01-01T03:00:00Z"]}, r"missing takes the earlier time first"),
+        ({"symbol": "AAAUSDT", "missing": [TS, TS]}, r"missing takes the earlier time first"),
+    ],
+)
+def test_a_line_that_nothing_would_read_is_refused(tmp_path, row, message):
+    """A typo must not look like a market in which nothing happens."""
+    with pytest.raises(InputError, match=rf":3: .*{message}"):
+        source_of(tmp_path, HEADER, TOKEN, row)
+
+
+def test_a_driver_is_one_that_the_regime_knows():
+    """Every cap class has a bucket."""
+    assert tuple(name for name, _ in CAP_CLASSES) == CLASSES
+
+
 HEADERS = {
+    "history in part": (HEADER | {"history_days": 1.5}, r"history_days was 1.5; it must be a whole number of days"),
+    "history below 0": (HEADER | {"history_days": -1}, r"history_days was -1; it must be a whole number of days"),
     "version": (HEADER | {"script": 2}, r"script"),
     "no header": (TOKEN, r"unknown field 'token'"),
     "typo": (HEADER | {"stop": "x"}, r"unknown field 'stop'"),
@@ -201,6 +229,10 @@ def test_two_prices_at_one_time_are_refused_and_the_same_one_twice_is_not(tmp_pa
     assert source_of(tmp_path, HEADER, TOKEN, same, same).bars("AAAUSDT", START, START + DAY).close[-1] == 101
     with pytest.raises(InputError, match=r":4: AAAUSDT has two prices at this time, 101 and 102"):
         source_of(tmp_path, HEADER, TOKEN, same, same | {"price": 102})
+    traded = {"symbol": "AAAUSDT", "ts": TS, "volume": 5}
+    assert source_of(tmp_path, HEADER, TOKEN, traded, traded).bars("AAAUSDT", START, START + DAY).volume[-1] == 5
+    with pytest.raises(InputError, match=r":4: AAAUSDT has two volumes at this time, 5 and 6"):
+        source_of(tmp_path, HEADER, TOKEN, traded, traded | {"volume": 6})
 
 
 def test_a_file_that_is_no_script_is_named(tmp_path):

@@ -104,6 +104,13 @@ def test_a_wrong_answer_says_packet_stage_expectation_answer_and_query(flow):
     assert [finding.passed for finding in flow.findings] == [False]
 
 
+def test_a_query_that_cannot_be_answered_is_a_death_at_its_own_stage(flow):
+    """A table that is not there is an answer, too."""
+    with pytest.raises(PacketDiedError, match=r"died at stage facts: expected no row, .*no such table.*FROM nowhere"):
+        flow.check("facts", "SELECT key FROM nowhere", none())
+    assert [(finding.stage, finding.passed) for finding in flow.findings] == [("facts", False)]
+
+
 @pytest.mark.parametrize(
     "test", [lambda f: f[9][0] > 0, lambda f: f[0][0] + 1, lambda f: int(f[0][0]), lambda f: 1 / 0]
 )

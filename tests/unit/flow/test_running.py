@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
 
 from edgebook.domain.errors import InputError
 from edgebook.flow.running import Running, SystemDiedError
+from edgebook.runtime.ingress import address_file
 
 #: Stands in for edgebook: says what it was started with, and ends.
 SAYS = "import json, os, sys; print(json.dumps([sys.argv[1:], {k: v for k, v in os.environ.items() if 'BOOK' in k}]))"
@@ -75,3 +77,38 @@ def test_what_is_asked_before_the_start_is_refused(tmp_path):
     with pytest.raises(InputError, match="no running system"):
         running(tmp_path, SAYS).inject("{}")
     running(tmp_path, SAYS).kill()
+
+
+def test_what_was_killed_leaves_no_address(tmp_path):
+    """It could not take it back itself."""
+    code = (
+        "import json, socket, sys, time; from pathlib import Path; from edgebook.runtime.ingress import address_file;"
+        "s = socket.create_server(('127.0.0.1', 0)); url = sys.argv[sys.argv.index('--db') + 1];"
+        "address_file(url).write_text(json.dumps({'port': s.getsockname()[1], 'token': 'x'})); time.sleep(60)"
+    )
+    with running(tmp_path, code) as system:
+        assert address_file(system.db).exists()
+        system.kill()
+        assert address_file(system.db).exists()
+    assert not address_file(system.db).exists()
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch):
+    """An address of a server's database has no other place."""
+
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", nowhere)
+    with pytest.raises(InputError, match="HOME is not set"):
+        address_file("postgresql://me@host/book")
+
+
+def test_what_does_not_listen_in_time_is_ended(tmp_path, monkeypatch):
+    """Nobody would do it later."""
+    monkeypatch.setattr("edgebook.flow.running.START_SECONDS", 0.5)
+    code = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    with pytest.raises(SystemDiedError, match="did not listen"), running(tmp_path, code):
+        pass
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -118,6 +118,20 @@ def test_a_run_that_is_to_end_earlier_ends_there(script):
     assert (asked.clock, asked.ended) == (START + 4 * HOUR, False)
 
 
+@pytest.mark.parametrize("paced", [False, True])
+def test_a_run_that_is_to_end_between_two_bars_ends_at_the_one_before(script, paced):
+    """No bar closes there, and none is waited for."""
+    looks = []
+    with scripted(script, MemoryStore()) as system:
+        end, watch = START + 4 * HOUR + HOUR // 2, lambda *_: looks.append(1) or len(looks) < 200
+        if paced:
+            run_paced(system, 1e9, end, posted(), watch)
+        else:
+            run_held(system, end, posted(Pass(START + 9 * DAY)), watch)
+        assert system.clock == START + 4 * HOUR
+    assert len(looks) < 10
+
+
 def test_what_is_told_in_between_happens_at_the_time_of_the_clock(script):
     """A packet between two passes is decided at the first one's end; a turn of the kill switch likewise."""
     store = MemoryStore()

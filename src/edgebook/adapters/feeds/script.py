@@ -5,7 +5,7 @@ real.
 The file holds JSON lines, in any order after the first; times are ISO 8601 in UTC, closes of bars:
 
 - ``{"script": 1, "start": "2024-01-01T00:00:00Z", "end": "2024-01-03T00:00:00Z", "base": "1m"}`` comes first.
-  ``history_days`` (70) of bars lie before the start, so that every timeframe has seen its 333.
+  ``history_days`` (70, whole days) of bars lie before the start, so that every timeframe has seen its 333.
 - ``{"token": "AAAUSDT", "price": 100, "volume": 1000000}`` is a token: its first price and its units traded per base
   bar; ``ticker``, ``chain`` (``exchange``), ``contract``, ``mcap_usd`` and ``first`` (its first bar opens then) may
   stand beside.
@@ -45,6 +45,10 @@ from edgebook.ports import TokenInfo
 
 STATES = ("S0", "S1", "S2", "S3", "S4")
 DOMINANCES = ("BTC.D", "USDT.D")
+#: Names of the regime drivers, and the timeframes on which one may be read (the finest of a run up to 15m, 1h, 1d).
+CLASSES = ("nano", "micro", "mid", "big", "large", "xl")
+DRIVERS = ("btc", "alt", *(f"bucket:{name}" for name in CLASSES), "btcd", "usdtd")
+HORIZONS = (*(name for name in TIMEFRAMES if micros(name) <= micros("15m")), "1h", "1d")
 _OWN = {"open", "high", "low", "price", "volume"}
 _KINDS: dict[str, str] = {f.name: str(f.type) for f in dataclasses.fields(MarketReading)}
 #: Scores, averages and flags that a line may set, by kind.
@@ -163,7 +167,10 @@ class ScriptSource:
                 raise InputError(f"{where}: {name} is no close of a {base} bar")
         if self._end <= self.start:
             raise InputError(f"{where}: end must be after start")
-        self._history = round(_number(where, row, "history_days", 70.0)) * DAY
+        days = _number(where, row, "history_days", 70.0)
+        if days < 0 or days != int(days):
+            raise InputError(f"{where}: history_days was {days:g}; it must be a whole number of days, not below 0")
+        self._history = int(days) * DAY
 
     def _read(self, where: str, row: Mapping[str, Any]) -> None:
         if "token" in row:
@@ -179,6 +186,8 @@ class ScriptSource:
             if not isinstance(span, list) or len(span) != 2:
                 raise InputError(f"{where}: missing takes two times, was {span!r}")
             edges = [_when(where, {"missing": one}, "missing") for one in span]
+            if edges[0] >= edges[1]:
+                raise InputError(f"{where}: missing takes the earlier time first, were {span[0]} and {span[1]}")
             self._token(where, symbol).missing.append((edges[0], edges[1]))
             return None
         ts, timeframe = _when(where, row, "ts"), row.get("timeframe")
@@ -188,8 +197,26 @@ class ScriptSource:
             self._move(where, row, symbol, ts)
         if timeframe is None:
             return _only(where, row, {"symbol", "ts", "price", "volume"})
-        self.readings.append(_reading(where, row, symbol, ts))
+        reading = _reading(where, row, symbol, ts)
+        self._check_series(where, reading)
+        self.readings.append(reading)
         return None
+
+    def _check_series(self, where: str, reading: ScriptedReading) -> None:
+        """Refuse what nothing would ever read."""
+        symbol, timeframe = reading.symbol, reading.timeframe
+        if micros(timeframe) < micros(self.base_timeframe):
+            raise InputError(f"{where}: timeframe {timeframe} is finer than the bars of this script")
+        token = self._tokens.get(symbol)
+        if token is not None and not token.dominance:
+            return
+        if symbol not in DRIVERS:
+            raise InputError(
+                f'{where}: symbol {symbol!r} has no line {{"token": "{symbol}"}}, and is no regime driver'
+                f" ({', '.join(DRIVERS)})"
+            )
+        if timeframe not in HORIZONS:
+            raise InputError(f"{where}: a regime driver is read on {', '.join(HORIZONS)}, was {timeframe}")
 
     def _read_token(self, where: str, row: Mapping[str, Any]) -> None:
         _only(where, row, {"token", "ticker", "chain", "contract", "mcap_usd", "price", "volume", "first"})
@@ -226,6 +253,8 @@ class ScriptSource:
         known = token.moves.get(ts, (None, None))
         if price is not None and known[0] not in (None, price):
             raise InputError(f"{where}: {symbol} has two prices at this time, {known[0]:g} and {price:g}")
+        if volume is not None and known[1] not in (None, volume):
+            raise InputError(f"{where}: {symbol} has two volumes at this time, {known[1]:g} and {volume:g}")
         token.moves[ts] = (known[0] if price is None else price, known[1] if volume is None else volume)
 
     def _token(self, where: str, symbol: str) -> _Token:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from edgebook.flow.check import Flow, every, exactly, scenario, that
 from edgebook.flow.story import Story, signal
 
@@ -41,3 +43,7 @@ def bring_up(flow: Flow) -> None:
             "SELECT count(*), max(seq) FROM ad_strands",
             that("seq without a gap", lambda found: found[0][0] == found[0][1] > 10),
         )
+        code, out, err = system.call("verify", "--json")
+        intact = json.loads(out or "{}").get("intact")
+        told = f"exit code {code}, intact {intact} {err}".strip()
+        flow.note("log", "edgebook verify --json", "exit code 0, intact True", told == "exit code 0, intact True", told)

@@ -68,7 +68,7 @@ def _packets() -> list[str]:
     return [*told, signal(f"skew-{ELSEWHERE}", ELSEWHERE, token={"symbol": ELSEWHERE, "chain": "solana"})]
 
 
-@scenario("F11", "exposure skew: the first of a kind is bought whole, its peers less, never below .33")
+@scenario("F11", "exposure skew: the first of a kind is bought whole, its peers less, within .33 and 1")
 def exposure(flow: Flow) -> None:
     """The same buys with the likeness of a close mask counting somewhat more, the same, and much more."""
     story, last = _story()

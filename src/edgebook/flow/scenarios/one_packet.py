@@ -154,7 +154,7 @@ def _trends(flow: Flow) -> None:
         "windows",
         "SELECT $text(content, episode_type), $flag(content, entered), $len(content, samples) FROM ad_strands"
         f" WHERE kind = 'uptrend_buy_window' AND {_OF}",
-        that("one S1 window, entered, at most 12 samples", lambda f: len(f) == 1 and f[0][1] and f[0][2] <= 12),
+        that("one S1 window, entered, 1 to 12 samples", lambda f: len(f) == 1 and f[0][1] and 1 <= f[0][2] <= 12),
     )
     flow.check(
         "transitions",

@@ -39,6 +39,7 @@ def _story() -> tuple[Story, Moments]:
     caps.state("S0")
     _tell_retest(tale_of(story, "RETUSDT", LATER), seen)
     _tell_trims(story, seen)
+    _tell_reclaim(tale_of(story, "RECUSDT", LATER), seen)
     tell_orders(story, seen, LATER)
     tale_of(story, "NONUSDT", LATER).state("S1").calm().state("S0").calm()
     two = tale_of(story, "TWOUSDT", LATER)
@@ -69,14 +70,22 @@ def _tell_trims(story: Story, seen: Moments) -> None:
     tale.state("S0", 108)
 
 
-SYMBOLS = ("CAPUSDT", "RETUSDT", "TRMUSDT", "NONUSDT", "TWOUSDT", *pm_orders.SYMBOLS)
+def _tell_reclaim(tale: Tale, seen: Moments) -> None:
+    """A fall below EMA333 and back above it; then a second pulse, on which nothing may be bought."""
+    seen.append((tale.state("S1").chance().state("S2", 104).state("S3", 106).emergency(100).last, _fled))
+    seen.append((tale.reclaim(103).last, _back))
+    seen.append((tale.calm().reclaim(103, reclaimed_ema333=True).last, _once))
+    seen.append((tale.calm().state("S0", 105).last, _over))
 
 
-@scenario("F4", "PM edges: retests, trims too soon, caps, failed and partial orders, exits that take long")
+SYMBOLS = ("CAPUSDT", "RETUSDT", "TRMUSDT", "RECUSDT", "NONUSDT", "TWOUSDT", *pm_orders.SYMBOLS)
+
+
+@scenario("F4", "PM edges: retests, reclaims, trims too soon, caps, failed and partial orders, exits that take long")
 def pm_edges(flow: Flow) -> None:
     """One token per edge in one market; every moment at which something can be seen is asked about when it comes."""
     story, seen = _story()
-    with flow.system(story, per_token=PER_TOKEN, max_slippage_bps=SLIPPAGE_BPS) as system:
+    with flow.system(story, per_token=PER_TOKEN, max_slippage_bps=SLIPPAGE_BPS, reclaim=True) as system:
         follow(flow, system, SYMBOLS, seen)
         _nothing(flow)
 
@@ -227,6 +236,68 @@ def _cooled(flow: Flow) -> None:
     _trims(flow, 3)
     executed(flow, "TRMUSDT", *["order_filled"] * 4)
     booked(flow, "TRMUSDT")
+
+
+# ---------------------------------------------------------------- reclaims
+
+_FLED = (("entry", 5), ("emergency_exit", 2))
+_EMERGENCY = "status, $num(content, ledger.quantity), $num(content, emergency.exit_value)"
+
+
+def _fled(flow: Flow) -> None:
+    """Sold whole, and the trade is still open."""
+    symbol = about(flow, "RECUSDT")
+    walked(flow, symbol, "S1", "S2", "S3")
+    planned(flow, "exit", symbol, *_FLED)
+    executed(flow, symbol, *["order_filled"] * 2)
+    standing(
+        flow,
+        "exit",
+        symbol,
+        f"{_EMERGENCY}, $flag(content, emergency.rebuy_used)",
+        that(
+            "active, no tokens, the proceeds kept, not bought back",
+            lambda f: f[0][:2] == ("active", 0.0) and f[0][2] > 0 and not f[0][3],
+        ),
+    )
+
+
+def _back(flow: Flow) -> None:
+    """Bought back on the bar of the reclaim, under the same trade."""
+    symbol = about(flow, "RECUSDT")
+    planned(flow, "reclaim", symbol, *_FLED, ("add", 4))
+    flow.check(
+        "reclaim",
+        "SELECT $num(a.content, notional_usd), $num(a.content, a_value), $text(a.content, reasons.size_kind),"
+        " $num(f.content, quantity) * $num(f.content, price) - $num(f.content, fee_usd), a.trade_id = f.trade_id"
+        " FROM ad_strands a JOIN ad_strands f ON f.position_id = a.position_id AND f.kind = 'order_filled'"
+        " AND $text(f.content, decision_type) = 'emergency_exit'"
+        f" WHERE a.kind = 'pm_action' AND $num(a.content, rule) = 4 AND {of('a')}",
+        that(
+            "of the exit's net proceeds, the share that A asks for, under the trade that was left",
+            lambda f: (
+                len(f) == 1
+                and f[0][2] == "reclaim"
+                and abs(f[0][0] - f[0][3] * fraction("reclaim", f[0][1])) < 1e-4
+                and f[0][4]
+            ),
+        ),
+        symbol=symbol,
+    )
+    executed(flow, symbol, *["order_filled"] * 3)
+    booked(flow, symbol)
+    standing(flow, "PM memory", symbol, "$flag(content, emergency.rebuy_used)", exactly(True))
+
+
+def _once(flow: Flow) -> None:
+    """The engine says so again: nothing is bought a second time."""
+    planned(flow, "reclaim", about(flow, "RECUSDT"), *_FLED, ("add", 4))
+
+
+def _over(flow: Flow) -> None:
+    symbol = about(flow, "RECUSDT")
+    planned(flow, "PM exit", symbol, *_FLED, ("add", 4), ("exit", 1))
+    flat(flow, symbol, 1)
 
 
 # ---------------------------------------------------------------- attempts
