@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL  = $(PIP) install --require-hashes -r $(1) && $(PIP) install --no-deps --no-build-isolation --editable .
 
-.PHONY: help run test check bench lock deps clean
+.PHONY: help run flow test check bench lock deps clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -20,6 +20,9 @@ help: ## this list
 
 run: $(VENV)/.installed ## start the system on the simulated market; more: make run ARGS="--speed 600 --until 2026-02-01"
 	@$(BIN)/edgebook run $(ARGS)
+
+flow: $(VENV)/.installed ## start the system, inject packets, only query: arrived, or died at which stage; some: make flow ARGS="F1 F7"
+	@$(BIN)/edgebook flow $(ARGS)
 
 test: $(VENV)/.installed-dev ## every test and doctest; some: make test ARGS="tests/unit/engine -x"
 	@$(BIN)/python -m pytest $(ARGS)

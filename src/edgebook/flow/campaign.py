@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,8 +141,8 @@ def chosen_scenarios(names: Sequence[str]) -> list[Scenario]:
 def run_scenario(one: Scenario, databases: Databases, command: Sequence[str] = COMMAND) -> Outcome:
     """One scenario on fresh databases."""
     began = time.monotonic()
-    with _folder() as folder:
-        flow = Flow(databases.fresh, folder, command)
+    with tempfile.TemporaryDirectory(prefix="edgebook-flow-") as folder:
+        flow = Flow(databases.fresh, Path(folder), command)
         stage = why = ""
         try:
             one.run(flow)
@@ -181,9 +180,3 @@ def _asked(flow: Flow, query: str) -> list[tuple[Any, ...]]:
         return flow.ask(query) if flow.book is not None else []
     except EdgebookError:  # a system that never came up has no tables; the verdict says why
         return []
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="edgebook-flow-") as scratch:
-        yield Path(scratch)
