@@ -120,9 +120,18 @@ class Finding:
         if not self.total:
             return "no row"
         if self.total == 1 and len(self.found[0]) == 1:
-            return str(self.found[0][0])
-        shown = "; ".join(", ".join(map(str, row)) for row in self.found)
+            return _text(self.found[0][0])
+        shown = "; ".join(", ".join(map(_text, row)) for row in self.found)
         return f"{self.total} row{'' if self.total == 1 else 's'}: {shown}" + (" ..." * (self.total > len(self.found)))
+
+
+def _text(value: Any) -> str:
+    """A value as a reader wants it: floats to ten digits.
+
+    >>> _text(0.1 + 0.2), _text(None), _text(3)
+    ('0.3', 'None', '3')
+    """
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
