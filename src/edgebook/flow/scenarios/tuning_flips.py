@@ -168,7 +168,7 @@ def _muted(flow: Flow, system: Running) -> None:
 
 def _outlived(flow: Flow) -> None:
     """Halo: at first whatever is a little further from EMA60 wins, later only small tokens do: the lesson about all
-    tokens is withdrawn, and one about small tokens stays."""
+    tokens is taken back, and one about small tokens stays."""
     story, turn = Story(_HALO_DAYS, history_days=16), START + 36 * HOUR
     market = Market(story, 9)
 
@@ -191,8 +191,8 @@ def _outlived(flow: Flow) -> None:
         lesson = learnt_gate(flow, "halo", LOOSER)
         _windows(flow, "WIDEUSDT", "halo", "with a lesson in force", (False, True))
         system.pass_until(story.end)
-        _withdrawn(flow, lesson)
-        _windows(flow, "WIDEUSDT", "halo", "the lesson withdrawn", (False, True, False))
+        _taken_back(flow, lesson)
+        _windows(flow, "WIDEUSDT", "halo", "the lesson taken back", (False, True, False))
         flow.about("tinyusdt")
         _windows(flow, "TINYUSDT", "halo", "with one of its own", (False, True, True))
 
@@ -240,7 +240,7 @@ _OTHERS: tuple[tuple[str, Habits, Bars], ...] = (
 )
 
 
-def _withdrawn(flow: Flow, lesson: str) -> None:
+def _taken_back(flow: Flow, lesson: str) -> None:
     """A lesson whose evidence has gone is deprecated, and no override is left of it."""
     flow.check(
         "lesson builder",
