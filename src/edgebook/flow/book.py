@@ -1,6 +1,6 @@
 """Eyes on a database: questions in SQL that both databases understand, asked read-only, while the system runs.
 
-JSON columns are asked through five words, written into the query and expanded for each database, so that what a
+JSON columns are asked through six words, written into the query and expanded for each database, so that what a
 transcript shows can be pasted into ``sqlite3`` or ``psql``:
 
 - ``$text(content, summary.rr)`` and ``$num(...)`` and ``$flag(...)``: one value as text, number, truth;
