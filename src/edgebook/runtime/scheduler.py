@@ -49,9 +49,7 @@ def run_simulated(system: System, until: int, watch: Watch | None = None) -> Non
     timetable = start_pm_jobs(system.clock)
     with patient_gc():
         for moment in system.moments(until):
-            for slot, job in timetable.until(moment - 1):
-                system.run_job(job, slot)
-            system.step(moment, timetable)
+            _happen(system, timetable, moment)
             if watch is not None and not watch(system, moment):
                 break
     system.commit()
@@ -77,12 +75,7 @@ def run_paced(
         target = origin + int((time.monotonic() - began) * speed * 1_000_000)
         target = target if until is None else min(target, until)
         beat = time.monotonic() + PACE_SECONDS
-        for moment in system.moments(target):
-            for slot, job in timetable.until(moment - 1):
-                system.run_job(job, slot)
-            system.step(moment, timetable)
-            if time.monotonic() > beat:
-                break
+        _pass_time(system, timetable, target, beat)
         _deliver(system, inbox)
         system.commit()
         running = watch is None or watch(system, system.clock)
@@ -99,7 +92,11 @@ def run_held(system: System, until: int | None, inbox: Inbox, watch: Watch | Non
     timetable = start_pm_jobs(system.clock)
     walls = [end for end in (until, system.tape.end) if end is not None]
     while not system.exhausted and not _reached(system, until):
-        _deliver(system, inbox, lambda to: _pass_time(system, timetable, min((to, *walls))))
+        _deliver(
+            system,
+            inbox,
+            lambda to: _pass_time(system, timetable, min((to, *walls)), time.monotonic() + PASS_SECONDS),
+        )
         if watch is not None and not watch(system, system.clock):
             break
         time.sleep(HELD_SECONDS if inbox.empty() else 0.0)
@@ -110,15 +107,19 @@ def _reached(system: System, until: int | None) -> bool:
     return until is not None and next(system.moments(until), None) is None
 
 
-def _pass_time(system: System, timetable: Timetable, until: int) -> None:
-    """Walk towards ``until`` for a while; the clock says how far that went."""
-    beat = time.monotonic() + PASS_SECONDS
+def _pass_time(system: System, timetable: Timetable, until: int, beat: float) -> None:
+    """Walk towards ``until``, no longer than up to ``beat`` on the wall clock; the system's clock says how far."""
     for moment in system.moments(until):
-        for slot, job in timetable.until(moment - 1):
-            system.run_job(job, slot)
-        system.step(moment, timetable)
+        _happen(system, timetable, moment)
         if time.monotonic() > beat:
             return
+
+
+def _happen(system: System, timetable: Timetable, moment: int) -> None:
+    """One moment: what was due before it, then the moment itself."""
+    for slot, job in timetable.until(moment - 1):
+        system.run_job(job, slot)
+    system.step(moment, timetable)
 
 
 def run_live(
@@ -176,9 +177,7 @@ def _walk(system: System, timetable: Timetable, until: int, now: int) -> int:
             system.settle(now)
         system.desk.catching_up = _old(system, moment, now)
         system.settle_on_paper()
-        for slot, job in timetable.until(moment - 1):
-            system.run_job(job, slot)
-        system.step(moment, timetable)
+        _happen(system, timetable, moment)
         if time.monotonic() > beat:
             break
     return system.moments_done - before
